@@ -1,0 +1,230 @@
+"""Artifacts: folders on disk with a meta.json, arrays as .npy, text as JSONL.
+
+A folder is written beside its place and renamed, so that a reader sees all of it or nothing. Arrays
+are memory-mapped on load. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import ArtifactError
+
+__all__ = ["Artifact", "cache_folder", "locked", "write_artifact", "write_atomically"]
+
+_META = "meta.json"
+_FORMAT = 1
+
+
+def cache_folder(*parts: str) -> Path:
+    """Return a folder of Limbeck's cache: $LIMBECK_CACHE, else the user's cache folder."""
+    import platformdirs
+
+    root = os.environ.get("LIMBECK_CACHE") or platformdirs.user_cache_dir("limbeck")
+    return Path(root).joinpath(*parts)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file beside `path`, so that two processes do not build one thing at once."""
+    import filelock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_name(path.name + ".lock")):
+        yield
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise ArtifactError(
+                f"{path} must be written whole; the disk is full; nothing was kept of it, "
+                "make room and run again"
+            ) from error
+        raise ArtifactError(f"{path} must be writable; got: {error.strerror or error}") from error
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a kill, meets the old or the new one whole."""
+    data = content.encode() if isinstance(content, str) else content
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact folder that was found whole: every file there and as long as meta.json says."""
+
+    path: Path
+    meta: Mapping[str, Any]
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], *, kind: str, version: int) -> Artifact:
+        """Return the artifact at a path.
+
+        Args:
+            path: the folder.
+            kind: what the folder must hold, such as "bm25".
+            version: the format number of that kind that the caller reads.
+
+        Raises:
+            ArtifactError: no artifact is there, or it is another kind or version, or truncated.
+        """
+        folder = Path(path)
+        meta = _read_meta(folder)
+        if meta["kind"] != kind:
+            raise ArtifactError(
+                f"{folder} must hold a {kind!r} artifact; it holds {meta['kind']!r}; "
+                "give the right folder"
+            )
+        if meta["version"] != version:
+            raise ArtifactError(
+                f"{folder} must have format {version} of {kind!r}; it has {meta['version']}; "
+                "build it again"
+            )
+        for name, size in meta["files"].items():
+            file = folder / name
+            found = file.stat().st_size if file.is_file() else None
+            if found != size:
+                came = "is missing" if found is None else f"has {found} bytes"
+                raise ArtifactError(
+                    f"{file} must have {size} bytes; it {came}; the artifact is truncated, "
+                    "build it again"
+                )
+        return Artifact(folder, meta)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What the artifact was built with."""
+        parameters: Mapping[str, Any] = self.meta["parameters"]
+        return parameters
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return an array, memory-mapped and read-only."""
+        try:
+            loaded: NDArray[Any] = np.load(
+                self.path / f"{name}.npy", mmap_mode="r", allow_pickle=False
+            )
+        except (OSError, ValueError) as error:
+            raise ArtifactError(
+                f"{self.path / name}.npy must be a readable array; got: {error}; build it again"
+            ) from error
+        return loaded
+
+    def lines(self, name: str) -> list[Any]:
+        """Return the JSON values of a JSONL file."""
+        try:
+            with open(self.path / f"{name}.jsonl", encoding="utf-8", newline="\n") as file:
+                return [json.loads(line) for line in file]
+        except (OSError, ValueError) as error:
+            raise ArtifactError(
+                f"{self.path / name}.jsonl must be readable; got: {error}; build it again"
+            ) from error
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{folder} must be an artifact folder with a {_META}; there is none; "
+            "build it, or give the right folder"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{folder / _META} must be readable; got: {error}") from error
+    if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
+        raise ArtifactError(
+            f"{folder} must be a Limbeck artifact of format {_FORMAT}; it is not; build it again"
+        )
+    return meta
+
+
+def write_artifact(
+    path: str | os.PathLike[str],
+    *,
+    kind: str,
+    version: int,
+    parameters: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]] | None = None,
+    lines: Mapping[str, Sequence[Any]] | None = None,
+) -> Path:
+    """Write an artifact folder beside its place, then rename it into place.
+
+    An artifact that stands there already is replaced; anything else there is left alone.
+
+    Raises:
+        ArtifactError: the place is taken by something else, or the disk is full.
+    """
+    import limbeck
+
+    folder = Path(path)
+    _require_free(folder)
+    with _told(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        beside.chmod(0o755)
+        try:
+            for name, array in (arrays or {}).items():
+                np.save(beside / f"{name}.npy", array, allow_pickle=False)
+            for name, values in (lines or {}).items():
+                text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+                (beside / f"{name}.jsonl").write_text(text, encoding="utf-8")
+            files = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
+            meta = {
+                "format": _FORMAT,
+                "kind": kind,
+                "version": version,
+                "limbeck": limbeck.__version__,
+                "parameters": dict(parameters),
+                "files": files,
+            }
+            write_atomically(beside / _META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
+            _swap(beside, folder)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+    return folder
+
+
+def _require_free(folder: Path) -> None:
+    if not folder.exists() or (folder / _META).is_file():
+        return
+    if folder.is_file() or any(folder.iterdir()):
+        raise ArtifactError(f"{folder} must be free or an artifact; it is neither; give another")
+
+
+def _swap(beside: Path, folder: Path) -> None:
+    """Rename the new folder into place; what stood there is moved away first, then removed."""
+    old: Path | None = None
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+        os.replace(folder, old)
+    os.replace(beside, folder)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)

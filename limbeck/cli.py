@@ -1,0 +1,369 @@
+"""The command line. Exit status 0 done, 1 a stated failure, 2 wrong usage."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+import limbeck
+from limbeck.errors import CheckError, LimbeckError, UsageError
+
+if TYPE_CHECKING:
+    from limbeck.corpus import Corpus
+    from limbeck.eval.datasets import Dataset
+    from limbeck.eval.results import Report
+    from limbeck.pipeline import Node
+    from limbeck.spec.spec import Spec
+    from limbeck.types import Run
+
+__all__ = ["main"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_DATA = click.option(
+    "--data",
+    "data",
+    multiple=True,
+    metavar="FOLDER",
+    help="A collection in BEIR layout; may stand several times. `mini` is the bundled one.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(limbeck.__version__, prog_name="limbeck")
+def _limbeck() -> None:
+    """Compose, measure and serve retrieval pipelines that may use an LLM."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; a user's mistake is one line on standard error."""
+    try:
+        _limbeck.main(args=arguments, prog_name="limbeck", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("limbeck: stopped; the same command goes on where it was", err=True)
+        sys.exit(130)
+    except CheckError as error:
+        for problem in error.problems:
+            click.echo(f"limbeck: {_line(problem)}", err=True)
+        sys.exit(1)
+    except LimbeckError as error:
+        click.echo(f"limbeck: {_line(error)}", err=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+def _line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+def _shown(command: _Command) -> _Command:
+    """Show the progress of long work while a command runs, on a terminal only."""
+
+    @wraps(command)
+    def showing(*args: Any, **values: Any) -> Any:
+        with _progress_bars():
+            return command(*args, **values)
+
+    return showing  # type: ignore[return-value]
+
+
+@contextmanager
+def _progress_bars() -> Iterator[None]:
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from limbeck.progress import listening
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def listen(label: str, done: int, total: int) -> None:
+            if label not in tasks or done == 0:
+                tasks[label] = bars.add_task(label, total=total)
+            bars.update(tasks[label], completed=done, visible=done < total)
+
+        with listening(listen):
+            yield
+
+
+@_limbeck.command("eval")
+@click.argument("spec", type=click.Path(path_type=Path))
+@_DATA
+@click.option("--split", default="test", show_default=True, help="Which qrels to use.")
+@click.option("--pipelines", help="Names of pipelines, with commas; default: all of the spec.")
+@click.option(
+    "--measures", default="nDCG@10,R@100", show_default=True, help="ir-measures names, with commas."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the report.")
+@click.option(
+    "--exclude-same-id/--keep-same-id",
+    default=None,
+    help="Whether a query may not find the document with its id. Default: as the collection says.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of the bootstrap and the test.")
+@_JSON
+@_shown
+def _eval(  # noqa: PLR0913 - one parameter an option
+    spec: Path,
+    data: tuple[str, ...],
+    split: str,
+    pipelines: str | None,
+    measures: str,
+    out: Path,
+    exclude_same_id: bool | None,  # noqa: FBT001 - click passes it by name
+    seed: int,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Evaluate the pipelines of SPEC: a table, OUT/report.json, report.html and runs.
+
+    A run that was stopped goes on where it was when the same command is given again.
+    """
+    from limbeck.spec.spec import Spec
+
+    if not data:
+        raise click.UsageError("eval must be told what to evaluate on; add --data FOLDER")
+    read = Spec.load(spec)
+    chosen = read.select(_names(pipelines)) if pipelines else read
+    datasets = [_dataset(name, split, exclude_same_id) for name in data]
+    _evaluate(chosen, datasets, measures=measures, out=out, seed=seed, as_json=as_json)
+
+
+@_limbeck.command("demo")
+@click.option("--out", default="demo-report", show_default=True, type=click.Path(path_type=Path))
+@_JSON
+@_shown
+def _demo(out: Path, as_json: bool) -> None:  # noqa: FBT001
+    """Evaluate the quick-start spec on the bundled mini collection: no key, no model hub.
+
+    The spec and the LLM's recorded answers are copied into OUT, to be changed and run again with
+    `limbeck eval OUT/quickstart.yaml --data mini --out OUT`.
+    """
+    from limbeck.eval.datasets import Dataset
+    from limbeck.spec.spec import Spec
+
+    spec = Spec.load(_copy_quickstart(out))
+    _evaluate(spec, [Dataset.mini()], measures="nDCG@10,R@100", out=out, seed=0, as_json=as_json)
+
+
+def _copy_quickstart(out: Path) -> Path:
+    """Copy the quick-start spec and its tapes into a folder, leaving what is there already."""
+    with as_file(files("limbeck.eval").joinpath("mini")) as mini:
+        for file in (mini / "quickstart.yaml", *sorted((mini / "tapes").glob("*.jsonl"))):
+            copy = out / file.relative_to(mini)
+            if not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(file.read_bytes())
+    return out / "quickstart.yaml"
+
+
+def _evaluate(
+    spec: Spec, datasets: Sequence[Dataset], *, measures: str, out: Path, seed: int, as_json: bool
+) -> None:
+    from limbeck.eval.experiment import Experiment
+    from limbeck.eval.report import report_json, table, write_report
+
+    spec.check()
+    pipelines = _taped(spec, out).pipelines
+    report = Experiment(pipelines, datasets, measures=measures, seed=seed, out=out).run()
+    write_report(report, out)
+    if as_json:
+        click.echo(json.dumps(report_json(report), ensure_ascii=False))
+    else:
+        _print(table(report))
+        click.echo(f"report: {out / 'report.html'}", err=True)
+    _fail_if_any(report)
+
+
+def _taped(spec: Spec, out: Path) -> Spec:
+    """Return the spec with a cassette under OUT for each LLM without one: a kill loses nothing."""
+    from limbeck.spec.tapes import with_cassettes
+
+    return with_cassettes(spec, out / "tapes")
+
+
+def _fail_if_any(report: Report) -> None:
+    for failure in report.failures:
+        click.echo(f"limbeck: {_line(failure)}", err=True)
+    if report.failures:
+        sys.exit(1)
+
+
+@_limbeck.command("check")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--queries", default=1000, show_default=True, help="For the estimate of LLM calls.")
+@_JSON
+def _check(spec: Path, queries: int, as_json: bool) -> None:  # noqa: FBT001
+    """Check SPEC without loading a model or spending money: names, inputs, scores, sizes."""
+    from limbeck.spec.spec import Spec
+
+    read = Spec.load(spec)
+    read.check()
+    estimates = {name: node.estimate(queries) for name, node in read.pipelines.items()}
+    if as_json:
+        shown = {
+            name: {
+                "fingerprint": read.pipelines[name].fingerprint,
+                "calls": usage.calls,
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "usd": usage.usd,
+            }
+            for name, usage in estimates.items()
+        }
+        click.echo(json.dumps({"queries": queries, "pipelines": shown}))
+        return
+    for name, usage in estimates.items():
+        tokens = f"{usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens"
+        cost = f": at most {usage.calls:,} LLM calls, {tokens}, {usage.usd:.2f} USD"
+        click.echo(f"{name} is sound{cost + f' for {queries:,} queries' if usage.calls else ''}")
+
+
+@_limbeck.command("index")
+@click.argument("spec", type=click.Path(path_type=Path))
+@_DATA
+@_shown
+def _index(spec: Path, data: tuple[str, ...]) -> None:
+    """Build the indexes of SPEC: those that name a corpus, and the others for each --data."""
+    from limbeck.spec.spec import Spec
+
+    read = Spec.load(spec)
+    own = [name for name, index in read.indexes.items() if index.corpus is not None]
+    if not data and len(own) < len(read.indexes):
+        missing = ", ".join(name for name in read.indexes if name not in own)
+        raise click.UsageError(f"{missing} name no corpus; add --data FOLDER")
+    corpora: list[Corpus | None] = [_corpus(name) for name in data] or [None]
+    for corpus in corpora:
+        for name, index in read.indexes.items():
+            bound = index.bind(corpus)
+            size = len(bound.corpus) if bound.corpus is not None else 0
+            click.echo(f"{name}: {size:,} documents, {bound.fingerprint}")
+
+
+@_limbeck.command("search")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("query")
+@click.option("--pipeline", help="Which pipeline; needed where the spec has several.")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="Hits shown.")
+@_DATA
+@_JSON
+@_shown
+def _search(
+    spec: Path,
+    query: str,
+    pipeline: str | None,
+    k: int,
+    data: tuple[str, ...],
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Search for QUERY with a pipeline of SPEC."""
+    from limbeck.spec.spec import Spec
+
+    if len(data) > 1:
+        raise click.UsageError("search takes one --data FOLDER")
+    read = Spec.load(spec)
+    name = pipeline or _only(read)
+    node = read.select([name]).pipelines[name]
+    node.check()
+    corpus = _corpus(data[0]) if data else None
+    run = _bound(node, corpus).top(k)([query])
+    if as_json:
+        found = {"query": query, "pipeline": name, "kind": run.kind, "hits": list(_hits(run))}
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for hit in _hits(run):
+        click.echo(f"{hit['rank']:3}  {hit['score']:9.4f}  {hit['doc_id']}  {_snippet(hit)}")
+    if not len(run.rows):
+        click.echo("no document matches", err=True)
+
+
+def _bound(node: Node, corpus: Corpus | None) -> Node:
+    """Return a node bound to a corpus; without one, every index must name its own."""
+    from limbeck.pipeline import Retriever
+
+    unbound = [r.name for r in node.walk() if isinstance(r, Retriever) and r.corpus is None]
+    if corpus is None and unbound:
+        names = ", ".join(dict.fromkeys(unbound))
+        raise click.UsageError(f"the indexes of {names} name no corpus; add --data FOLDER")
+    return node.bind(corpus)
+
+
+def _hits(run: Run) -> Iterator[dict[str, Any]]:
+    pairs = zip(run.rows.tolist(), run.scores.tolist(), strict=True)
+    for rank, (row, score) in enumerate(pairs, start=1):
+        document = run.corpus.document(row)
+        yield {
+            "rank": rank,
+            "doc_id": document.doc_id,
+            "score": score,
+            "title": document.title,
+            "text": document.text,
+        }
+
+
+def _snippet(hit: dict[str, Any]) -> str:
+    shown = _line(hit["title"] or hit["text"])
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"
+
+
+def _only(spec: Spec) -> str:
+    if len(spec.pipelines) == 1:
+        return next(iter(spec.pipelines))
+    raise click.UsageError(f"name a pipeline with --pipeline: {', '.join(spec.pipelines)}")
+
+
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]
+
+
+def _dataset(name: str, split: str, exclude_same_id: bool | None) -> Dataset:  # noqa: FBT001
+    from limbeck.eval.datasets import Dataset
+
+    if _is_mini(name):
+        return Dataset.mini(split)
+    return Dataset.load(name, split, exclude_same_id=exclude_same_id)
+
+
+def _corpus(name: str) -> Corpus:
+    from limbeck.corpus import Corpus
+    from limbeck.eval.datasets import Dataset
+
+    return Dataset.mini().corpus if _is_mini(name) else Corpus.load(name)
+
+
+def _is_mini(name: str) -> bool:
+    return name == "mini" and not Path(name).exists()
+
+
+def _print(renderable: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(renderable)

@@ -1,0 +1,277 @@
+"""The corpus: document ids to rows and back, with the texts left on disk.
+
+Rows are numbered in the order of the tie rule (doc_id descending by code point), whatever the order
+of the files, so that a result never depends on how a collection happens to be written down.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from limbeck.errors import DataError
+from limbeck.fingerprint import canonical_json, digest
+from limbeck.types import Document
+
+__all__ = ["Corpus", "read_jsonl"]
+
+_TEXT_SUFFIXES = frozenset({".txt", ".md", ".rst"})
+
+
+class _Source(Protocol):
+    """Where documents are read from, by their position in the source."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, position: int) -> Document: ...
+
+
+class Corpus:
+    """A set of documents with unique ids; rows in the order of the tie rule."""
+
+    def __init__(self, source: _Source, *, path: Path | None = None) -> None:
+        """Read every document once to learn its id and its digest; texts are not kept.
+
+        Raises:
+            DataError: there is no document, an id is empty, or an id stands twice.
+        """
+        self._source = source
+        self.path = path
+        found: dict[str, int] = {}
+        digests: list[str] = []
+        n_empty = 0
+        for position in range(len(source)):
+            document = source.read(position)
+            first = found.setdefault(document.doc_id, position)
+            if first != position:
+                raise DataError(
+                    f"{path or 'the corpus'}: document ids must be unique; {document.doc_id!r} is "
+                    f"the id of document {first + 1} and of document {position + 1}; rename one"
+                )
+            n_empty += not document.contents.strip()
+            digests.append(_content_digest(document))
+        if not found:
+            raise DataError(f"{path or 'the corpus'} must hold documents; it is empty; add some")
+        order = sorted(found, reverse=True)
+        self._positions = [found[doc_id] for doc_id in order]
+        self._doc_ids: tuple[str, ...] = tuple(order)
+        self.digests: tuple[str, ...] = tuple(digests[p] for p in self._positions)
+        self.n_empty = n_empty
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Corpus:
+        """Return the corpus of a BEIR folder, a JSONL file, or a folder of text files.
+
+        A JSON line has `_id` (or `id`, `doc_id`), `text` and optionally `title` and `metadata`;
+        `.gz` is unpacked. In a folder of files, each .txt, .md or .rst file is a document, its id
+        the path below the folder.
+
+        Raises:
+            DataError: nothing is there, or a line is malformed; the message names the line.
+        """
+        given = Path(path)
+        if given.is_dir():
+            for name in ("corpus.jsonl", "corpus.jsonl.gz"):
+                if (given / name).is_file():
+                    return Corpus(_JsonLines(given / name), path=given)
+            return Corpus(_TextFiles(given), path=given)
+        if not given.is_file():
+            raise DataError(f"a corpus must be a folder or a JSONL file; {given} does not exist")
+        return Corpus(_JsonLines(given), path=given)
+
+    @staticmethod
+    def from_documents(documents: Iterable[Document | Mapping[str, Any]]) -> Corpus:
+        """Return a corpus held in memory, from documents or from BEIR-like mappings."""
+        made = [
+            d if isinstance(d, Document) else _document(d, where=f"document {number}")
+            for number, d in enumerate(documents, start=1)
+        ]
+        return Corpus(_Memory(made))
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+        return len(self._doc_ids)
+
+    def __eq__(self, other: object) -> bool:
+        """Two corpora are equal when all their ids and contents are."""
+        return isinstance(other, Corpus) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @property
+    def doc_ids(self) -> Sequence[str]:
+        """The id of each row."""
+        return self._doc_ids
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of all ids and contents, free of the order and the form of the files."""
+        return digest(
+            *(part for pair in zip(self._doc_ids, self.digests, strict=True) for part in pair)
+        )
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {doc_id: row for row, doc_id in enumerate(self._doc_ids)}
+
+    def row(self, doc_id: str) -> int | None:
+        """Return the row of a document, None where the corpus does not hold it."""
+        return self._rows.get(doc_id)
+
+    def document(self, row: int) -> Document:
+        """Return the document at a row, read from the source."""
+        return self._source.read(self._positions[row])
+
+    def documents(self) -> Iterator[Document]:
+        """Yield all documents in row order."""
+        for row in range(len(self)):
+            yield self.document(row)
+
+    def __repr__(self) -> str:
+        """Return a short form for people."""
+        return f"Corpus({str(self.path) if self.path else 'in memory'}, {len(self)} documents)"
+
+
+def _content_digest(document: Document) -> str:
+    return digest(document.title, document.text, canonical_json(document.metadata))
+
+
+class _Memory:
+    def __init__(self, documents: Sequence[Document]) -> None:
+        self._documents = documents
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def read(self, position: int) -> Document:
+        return self._documents[position]
+
+
+class _TextFiles:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files = sorted(
+            file
+            for file in folder.rglob("*")
+            if file.suffix.lower() in _TEXT_SUFFIXES and file.is_file()
+        )
+        if not self._files:
+            wanted = ", ".join(sorted(_TEXT_SUFFIXES))
+            raise DataError(
+                f"{folder} must hold corpus.jsonl, corpus.jsonl.gz or text files ({wanted}); "
+                "it holds none of them; give the right folder"
+            )
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, position: int) -> Document:
+        file = self._files[position]
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{file} must be UTF-8; byte {error.start} is not; convert it"
+            ) from error
+        doc_id = file.relative_to(self._folder).as_posix()
+        return Document(doc_id=doc_id, text=text, title=file.stem)
+
+
+class _JsonLines:
+    """Documents of a JSONL file, found again by byte offsets in a memory map."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._data = _mapped(path)
+        self._starts: list[int] = []
+        self._line_numbers: list[int] = []
+        start = 0
+        line_number = 0
+        while start < len(self._data):
+            line_number += 1
+            end = self._data.find(b"\n", start)
+            end = len(self._data) if end < 0 else end
+            if self._data[start:end].strip():
+                self._starts.append(start)
+                self._line_numbers.append(line_number)
+            start = end + 1
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def read(self, position: int) -> Document:
+        start = self._starts[position]
+        end = self._data.find(b"\n", start)
+        line = self._data[start : len(self._data) if end < 0 else end]
+        where = f"{self._path}, line {self._line_numbers[position]}"
+        return _document(_parsed(line, where=where), where=where)
+
+
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """Return a file's bytes as a memory map; a .gz is unpacked into an unnamed temporary file."""
+    if path.stat().st_size == 0:
+        return b""
+    try:
+        if path.suffix != ".gz":
+            with open(path, "rb") as file:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with gzip.open(path) as packed, tempfile.TemporaryFile() as unpacked:
+            shutil.copyfileobj(packed, unpacked, 1 << 20)
+            unpacked.flush()
+            if unpacked.tell() == 0:
+                return b""
+            return mmap.mmap(unpacked.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} must be readable; got: {error}; fetch it again") from error
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each object of a JSONL file (or .gz) with its place, for messages; skip blank lines.
+
+    Raises:
+        DataError: the file cannot be read, or a line is not a JSON object.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    where = f"{path}, line {number}"
+                    yield where, _parsed(line, where=where)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} must be readable; got: {error}") from error
+
+
+def _parsed(line: bytes, *, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where} must be one JSON object; got: {error}; mend the line") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{where} must be one JSON object; got {type(value).__name__}")
+    return value
+
+
+def _document(value: Mapping[str, Any], *, where: str) -> Document:
+    doc_id = next((value[key] for key in ("_id", "id", "doc_id") if key in value), None)
+    if not isinstance(doc_id, (str, int)) or isinstance(doc_id, bool) or doc_id == "":
+        raise DataError(f"{where} must have a non-empty `_id`; got {doc_id!r}; give it one")
+    text = value.get("text")
+    if not isinstance(text, str):
+        raise DataError(f"{where} must have a string `text`; got {type(text).__name__}")
+    title = value.get("title") or ""
+    if not isinstance(title, str):
+        raise DataError(f"{where} must have a string `title`; got {type(title).__name__}")
+    metadata = value.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise DataError(f"{where} must have an object as `metadata`; got {type(metadata).__name__}")
+    return Document(doc_id=str(doc_id), text=text, title=title, metadata=metadata)

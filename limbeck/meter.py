@@ -1,0 +1,79 @@
+"""The meter: what calls cost and what was degraded, gathered where the work was asked for.
+
+Gates call `charge` and `note`; whoever wants to know opens a `metered()` block around the work.
+Blocks nest, and each sees all that happens inside it, in worker threads too as long as they are
+started with `contextvars.copy_context()`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields
+
+__all__ = ["Meter", "Usage", "charge", "metered", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Calls, tokens, money and seconds of an LLM; `saved_` is what cassette hits did not cost."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float = 0.0
+    seconds: float = 0.0
+    saved_calls: int = 0
+    saved_prompt_tokens: int = 0
+    saved_completion_tokens: int = 0
+    saved_usd: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(slots=True)
+class Meter:
+    """What happened inside one `metered()` block."""
+
+    usage: Usage = field(default_factory=Usage)
+    notes: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, usage: Usage) -> None:
+        """Add a call's usage."""
+        with self._lock:
+            self.usage = self.usage + usage
+
+    def remark(self, message: str, times: int) -> None:
+        """Count a note; the same words add up."""
+        with self._lock:
+            self.notes[message] = self.notes.get(message, 0) + times
+
+
+_open: ContextVar[tuple[Meter, ...]] = ContextVar("limbeck_meters", default=())
+
+
+@contextmanager
+def metered() -> Iterator[Meter]:
+    """Yield a meter that sees every charge and note made inside the block."""
+    meter = Meter()
+    token = _open.set((*_open.get(), meter))
+    try:
+        yield meter
+    finally:
+        _open.reset(token)
+
+
+def charge(usage: Usage) -> None:
+    """Report the cost of a call to every open meter."""
+    for meter in _open.get():
+        meter.add(usage)
+
+
+def note(message: str, times: int = 1) -> None:
+    """Report a degradation, such as a query that kept its text, to every open meter."""
+    for meter in _open.get():
+        meter.remark(message, times)

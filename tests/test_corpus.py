@@ -1,0 +1,134 @@
+"""The corpus: every form it is read from, and every way a file can be broken."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limbeck.corpus import Corpus
+from limbeck.errors import DataError
+
+_DOCS = [
+    {"_id": "b", "title": "Zwei", "text": "zwei Wörter"},
+    {"_id": "a", "title": "", "text": "eins\u2028noch"},
+    {"_id": "10", "text": "drei", "metadata": {"year": 2020}},
+]
+
+
+def _write(path, documents):
+    path.write_text("".join(json.dumps(d) + "\n" for d in documents), encoding="utf-8")
+    return path
+
+
+def test_rows_follow_the_tie_rule_whatever_the_order_of_the_file(tmp_path):
+    one = Corpus.load(_write(tmp_path / "1.jsonl", _DOCS))
+    two = Corpus.load(_write(tmp_path / "2.jsonl", _DOCS[::-1]))
+    assert list(one.doc_ids) == ["b", "a", "10"]
+    assert one == two
+    assert one.fingerprint == two.fingerprint
+    assert [d.doc_id for d in two.documents()] == ["b", "a", "10"]
+
+
+def test_every_form_of_a_corpus_is_the_same_corpus(tmp_path):
+    folder = tmp_path / "beir"
+    folder.mkdir()
+    plain = Corpus.load(_write(folder / "corpus.jsonl", _DOCS))
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    with gzip.open(packed / "corpus.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(d) + "\n\n" for d in _DOCS)
+    assert Corpus.load(folder) == plain == Corpus.load(packed) == Corpus.from_documents(_DOCS)
+
+
+def test_texts_are_read_back_from_the_source(tmp_path):
+    corpus = Corpus.load(_write(tmp_path / "c.jsonl", _DOCS))
+    row = corpus.row("b")
+    assert row is not None
+    document = corpus.document(row)
+    assert (document.title, document.text) == ("Zwei", "zwei Wörter")
+    assert document.contents == "Zwei zwei Wörter"
+    assert corpus.document(corpus.row("10")).metadata == {"year": 2020}
+    assert corpus.row("nowhere") is None
+
+
+def test_a_folder_of_files(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "guide.md").write_text("# Guide\nread me", encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("notes", encoding="utf-8")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    corpus = Corpus.load(tmp_path)
+    assert set(corpus.doc_ids) == {"sub/guide.md", "notes.txt"}
+    assert corpus.document(corpus.row("sub/guide.md")).title == "guide"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"_id": "x", "text": ', "line 2 must be one JSON object"),
+        ("[1]", "line 2 must be one JSON object; got list"),
+        ('{"text": "no id"}', "line 2 must have a non-empty `_id`"),
+        ('{"_id": "", "text": "a"}', "line 2 must have a non-empty `_id`"),
+        ('{"_id": true, "text": "a"}', "line 2 must have a non-empty `_id`"),
+        ('{"_id": "x"}', "line 2 must have a string `text`"),
+        ('{"_id": "x", "text": ["a"]}', "line 2 must have a string `text`"),
+        ('{"_id": "x", "text": "a", "title": 3}', "line 2 must have a string `title`"),
+        ('{"_id": "x", "text": "a", "metadata": 3}', "line 2 must have an object as `metadata`"),
+        ('{"_id": "b", "text": "again"}', "'b' is the id of document 1 and of document 2"),
+        ('{"_id": "x", "text": "\xff"}', "line 2 must be one JSON object"),
+    ],
+)
+def test_a_malformed_line_is_named(tmp_path, line, said):
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(b'{"_id": "b", "text": "fine"}\n' + line.encode("latin-1") + b"\n")
+    with pytest.raises(DataError) as raised:
+        Corpus.load(path)
+    assert said in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        Corpus.load(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="it holds none of them"):
+        Corpus.load(tmp_path)
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(DataError, match="it is empty"):
+        Corpus.load(tmp_path / "empty.jsonl")
+    with pytest.raises(DataError, match="it is empty"):
+        Corpus.from_documents([])
+
+
+def test_a_truncated_gz_is_refused(tmp_path):
+    path = tmp_path / "c.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(_DOCS[0]).encode() * 500)[:-20])
+    with pytest.raises(DataError, match="must be readable"):
+        Corpus.load(path)
+
+
+def test_empty_documents_are_counted_and_kept():
+    corpus = Corpus.from_documents([{"_id": "a", "text": " "}, {"_id": "b", "text": "x"}])
+    assert (len(corpus), corpus.n_empty) == (2, 1)
+
+
+@given(st.dictionaries(st.text(min_size=1), st.text(), min_size=1, max_size=8))
+def test_whatever_the_ids_and_texts_they_come_back(texts):
+    corpus = Corpus.from_documents({"_id": i, "text": t} for i, t in texts.items())
+    assert {d.doc_id: d.text for d in corpus.documents()} == texts
+    assert list(corpus.doc_ids) == sorted(texts, reverse=True)
+
+
+def test_the_fingerprint_sees_every_change():
+    base = {"_id": "a", "title": "t", "text": "x"}
+    variants = [
+        base,
+        {**base, "_id": "b"},
+        {**base, "title": "u"},
+        {**base, "text": "y"},
+        {**base, "metadata": {"k": 1}},
+        {"_id": "a", "text": "t x"},
+    ]
+    assert len({Corpus.from_documents([v]).fingerprint for v in variants}) == len(variants)
