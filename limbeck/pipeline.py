@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import dataclasses
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -60,8 +61,17 @@ class State:
     def start(queries: str | Query | Iterable[str | Query], run: Run | None = None) -> State:
         """Return the state before the first node."""
         made = as_queries(queries)
-        key = fingerprint([dataclasses.astuple(query) for query in made])
-        return State(made, key, run, "" if run is None else f"given:{id(run)}")
+        run_key = "" if run is None else f"given:{id(run)}"
+        return State(made, _content_key(made), run, run_key)
+
+
+def _content_key(queries: Sequence[Query]) -> str:
+    """Return the digest of queries; `fingerprint` would take longer than some nodes do."""
+    content = [
+        (q.query_id, q.text, q.excluded, q.expansions and fingerprint(q.expansions))
+        for q in queries
+    ]
+    return digest(json.dumps(content))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The eval room: datasets, measures, significance, experiments and their reports."""
