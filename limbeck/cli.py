@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import wraps
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -46,8 +47,9 @@ def _limbeck() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; a user's mistake is one line on standard error."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _limbeck.main(args=arguments, prog_name="limbeck", standalone_mode=False)
+        _limbeck.main(args=given, prog_name="limbeck", standalone_mode=False, obj=given)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -127,6 +129,7 @@ def _progress_bars() -> Iterator[None]:
     help="Whether a query may not find the document with its id. Default: as the collection says.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap and the test.")
+@click.option("--fresh", is_flag=True, help="Do all retrieval again; recorded answers are kept.")
 @_JSON
 @_shown
 def _eval(  # noqa: PLR0913 - one parameter an option
@@ -138,6 +141,7 @@ def _eval(  # noqa: PLR0913 - one parameter an option
     out: Path,
     exclude_same_id: bool | None,  # noqa: FBT001 - click passes it by name
     seed: int,
+    fresh: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Evaluate the pipelines of SPEC: a table, OUT/report.json, report.html and runs.
@@ -151,7 +155,8 @@ def _eval(  # noqa: PLR0913 - one parameter an option
     read = Spec.load(spec)
     chosen = read.select(_names(pipelines)) if pipelines else read
     datasets = [_dataset(name, split, exclude_same_id) for name in data]
-    _evaluate(chosen, datasets, measures=measures, out=out, seed=seed, as_json=as_json)
+    settings = {"measures": measures, "seed": seed, "resume": not fresh}
+    _evaluate(chosen, datasets, settings, out=out, as_json=as_json)
 
 
 @_limbeck.command("demo")
@@ -168,7 +173,7 @@ def _demo(out: Path, as_json: bool) -> None:  # noqa: FBT001
     from limbeck.spec.spec import Spec
 
     spec = Spec.load(_copy_quickstart(out))
-    _evaluate(spec, [Dataset.mini()], measures="nDCG@10,R@100", out=out, seed=0, as_json=as_json)
+    _evaluate(spec, [Dataset.mini()], {}, out=out, as_json=as_json)
 
 
 def _copy_quickstart(out: Path) -> Path:
@@ -183,17 +188,18 @@ def _copy_quickstart(out: Path) -> Path:
 
 
 def _evaluate(
-    spec: Spec, datasets: Sequence[Dataset], *, measures: str, out: Path, seed: int, as_json: bool
+    spec: Spec, datasets: Sequence[Dataset], settings: dict[str, Any], *, out: Path, as_json: bool
 ) -> None:
     from limbeck.eval.experiment import Experiment
-    from limbeck.eval.report import report_json, table, write_report
+    from limbeck.eval.report import table, to_json, write_report
 
     spec.check()
-    pipelines = _taped(spec, out).pipelines
-    report = Experiment(pipelines, datasets, measures=measures, seed=seed, out=out).run()
-    write_report(report, out)
+    with closing(_taped(spec, out)) as taped:
+        report = Experiment(taped.pipelines, datasets, out=out, **settings).run()
+    command = shlex.join(["limbeck", *click.get_current_context().obj])
+    write_report(report, out, command=command, spec=spec.dump())
     if as_json:
-        click.echo(json.dumps(report_json(report), ensure_ascii=False))
+        click.echo(json.dumps(to_json(report), ensure_ascii=False))
     else:
         _print(table(report))
         click.echo(f"report: {out / 'report.html'}", err=True)
@@ -291,7 +297,8 @@ def _search(
     node = read.select([name]).pipelines[name]
     node.check()
     corpus = _corpus(data[0]) if data else None
-    run = _bound(node, corpus).top(k)([query])
+    with closing(read):
+        run = _bound(node, corpus).top(k)([query])
     if as_json:
         found = {"query": query, "pipeline": name, "kind": run.kind, "hits": list(_hits(run))}
         click.echo(json.dumps(found, ensure_ascii=False))

@@ -61,8 +61,7 @@ class State:
     def start(queries: str | Query | Iterable[str | Query], run: Run | None = None) -> State:
         """Return the state before the first node."""
         made = as_queries(queries)
-        run_key = "" if run is None else f"given:{id(run)}"
-        return State(made, _content_key(made), run, run_key)
+        return State(made, _content_key(made), run, "" if run is None else run.digest())
 
 
 def _content_key(queries: Sequence[Query]) -> str:

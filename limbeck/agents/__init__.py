@@ -1,0 +1,1 @@
+"""Nodes that ask an LLM at query time, or replay what one said."""

@@ -1,0 +1,1 @@
+"""The one gate for every LLM call: `model.LLM`, and the wrappers that it is a stack of."""

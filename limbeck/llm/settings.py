@@ -1,0 +1,249 @@
+"""What a spec says of a language model: plain fields, checked when they are given."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from limbeck.errors import UsageError
+from limbeck.fingerprint import fingerprint
+from limbeck.llm import llamacpp
+from limbeck.llm.backend import Backend
+from limbeck.llm.families import CAPABILITIES, Family, family_of
+from limbeck.llm.ledger import cost_usd
+from limbeck.llm.secrets import is_reference, unset_variables
+from limbeck.llm.tape import tape_path
+
+__all__ = ["CassetteMode", "Settings"]
+
+CassetteMode = Literal["off", "auto", "record", "replay", "strict"]
+
+_SET_BY_GENERATE = frozenset(
+    {"logprobs", "max_completion_tokens", "max_tokens", "messages", "model", "n", "response_format"}
+    | {"seed", "stop", "stream", "stream_options", "temperature", "top_logprobs", "top_p"}
+)
+_CREDENTIALS = re.compile(r"://[^/@]*@")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A language model, how it is asked, and what it may use.
+
+    Attributes:
+        model: "BACKEND:MODEL"; the back-ends are openai, azure, vllm, ollama, llamacpp, scripted
+            and langchain.
+        base_url: where the server is; may be or hold `${env:NAME}`. OpenAI's key is never sent to a
+            base_url that was given, unless `api_key` says so.
+        api_key: `${env:NAME}`, never the key itself; None is the back-end's usual variable.
+        revision: what else tells one state of the model from another: a date, a commit, a setting.
+        tokenizer_from: "pieces", the path of a tokenizer.json or a model's name on the Hugging Face
+            hub; None is the back-end's own tokenizer, or "pieces" where there is none.
+        context_length: tokens of a prompt and its completion together; None is not known.
+        supports: what the model can beyond text; None is what its back-end usually can.
+        price: US dollars for a million prompt tokens and for a million completion tokens.
+        cassette: file of recordings; ".jsonl" is added if need be.
+        cassette_mode: off; auto replays what is there and records the rest; record calls always;
+            replay and strict never call, and a miss is a failure or an error.
+        concurrency: requests under way at once.
+        requests_per_minute: requests are spaced so that no minute holds more.
+        timeout_s: seconds a call may take.
+        retries: tries after a first one that failed in a way that may pass.
+        first_wait_s: longest wait before the second try; doubled with each one.
+        max_usd: what this LLM may cost in all, while the program runs.
+        max_calls: requests it may send in all, retries included.
+        max_tokens: prompt and completion tokens it may use in all.
+        samples_per_call: samples one request may ask for; None is what the back-end usually can.
+        extra: further parameters of each request as a JSON object, such as
+            '{"chat_template_kwargs": {"enable_thinking": false}}'.
+        replies: what the back-end "scripted" says: sample i of each prompt is reply i, in turn.
+        backend: a back-end that only Python can give.
+    """
+
+    model: str
+    _: KW_ONLY
+    base_url: str | None = None
+    api_key: str | None = None
+    revision: str = ""
+    tokenizer_from: str | None = None
+    context_length: int | None = None
+    supports: tuple[str, ...] | None = None
+    price: tuple[float, float] | None = None
+    cassette: Path | None = None
+    cassette_mode: CassetteMode = "auto"
+    concurrency: int = 16
+    requests_per_minute: float | None = None
+    timeout_s: float = 120.0
+    retries: int = 5
+    first_wait_s: float = 1.0
+    max_usd: float | None = None
+    max_calls: int | None = None
+    max_tokens: int | None = None
+    samples_per_call: int | None = None
+    extra: str = ""
+    replies: tuple[str, ...] = ()
+    backend: Backend | None = field(default=None, repr=False, metadata={"python_only": True})
+
+    def __post_init__(self) -> None:
+        family = family_of(self.model)
+        if self.cassette is not None:
+            object.__setattr__(self, "cassette", Path(self.cassette))
+        if self.context_length is None:
+            object.__setattr__(self, "context_length", family.context_length)
+        for name in ("supports", "price", "replies"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        for complaint in self._complaints():
+            raise UsageError(f"{self.model}: {complaint}")
+
+    @property
+    def family(self) -> Family:
+        """What is known of the back-end."""
+        return family_of(self.model)
+
+    @property
+    def name(self) -> str:
+        """The model without its back-end."""
+        return self.model.partition(":")[2]
+
+    @property
+    def identity(self) -> str:
+        """Back-end and model as they stand in cassettes; a local file by its name alone."""
+        family = self.family.name
+        return f"{family}:{llamacpp.gguf_name(self.name)}" if family == "llamacpp" else self.model
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the model can beyond text: json_schema, logprobs, seed, stream."""
+        return self.family.supports if self.supports is None else frozenset(self.supports)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of all that may change a text; where and how the model is asked is left out."""
+        return fingerprint(
+            {
+                "model": self.identity,
+                "revision": self.revision,
+                "extra": json.loads(self.extra or "{}"),
+                "replies": self.replies,
+                "tokenizer": self.tokenizer_from,
+            }
+        )
+
+    @property
+    def calls_nobody(self) -> bool:
+        """Whether all answers come from the cassette."""
+        return self.cassette_mode in {"replay", "strict"}
+
+    @property
+    def key_variable(self) -> str | None:
+        """The environment variable of the key where `api_key` names none.
+
+        None where none is sent: a server of the user's own is not told OpenAI's key.
+        """
+        if self.family.name == "openai" and self.base_url is not None:
+            return None
+        return self.family.key_variable
+
+    def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Return what tokens cost, 0 where no price is known."""
+        return cost_usd(self.price, prompt_tokens, completion_tokens)
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return what would keep a call from being made, each with its mend; nothing is opened."""
+        if self.calls_nobody:
+            path = tape_path(self._cassette)
+            return [] if path.is_file() else [(f"the cassette {path} does not exist", "record it")]
+        found = [
+            (f"{self.model} needs the environment variable {name}", f"run: export {name}=...")
+            for name in self._unset()
+        ]
+        local = llamacpp.problem(self.name) if self.family.name == "llamacpp" else None
+        return [*found, local] if local else found
+
+    @property
+    def _cassette(self) -> Path:
+        assert self.cassette is not None
+        return self.cassette
+
+    def _unset(self) -> tuple[str, ...]:
+        named = (self.api_key, self.base_url)
+        given = [variable for value in named if value for variable in unset_variables(value)]
+        if self.api_key is None and self.family.key_required and self.key_variable:
+            given += unset_variables(f"${{env:{self.key_variable}}}")
+        return tuple(given)
+
+    def _complaints(self) -> Iterator[str]:
+        """Yield what is wrong with the fields, most serious first."""
+        yield from self._about_secrets()
+        yield from self._about_backend()
+        yield from self._about_numbers()
+        yield from self._about_names()
+
+    def _about_secrets(self) -> Iterator[str]:
+        """The values themselves are not shown: they may be keys."""
+        if self.api_key is not None and not is_reference(self.api_key):
+            yield (
+                "api_key must be a reference such as '${env:OPENAI_API_KEY}'; got a literal value; "
+                "put the key into the environment, and take it out of the file"
+            )
+        if self.base_url is not None and _CREDENTIALS.search(self.base_url):
+            yield "base_url must hold no user or password; put the whole URL into the environment"
+
+    def _about_backend(self) -> Iterator[str]:
+        family = self.family.name
+        if family in {"llamacpp", "scripted", "langchain"} and (self.base_url or self.api_key):
+            yield f"{family} has no server; got base_url or api_key; leave them out"
+        if family == "azure" and not self.base_url:
+            yield "azure needs base_url='https://RESOURCE.openai.azure.com/openai/v1/'"
+        if self.replies and (family != "scripted" or self.backend):
+            yield "replies are for scripted models without a function; leave them out"
+        if family == "scripted" and not (self.replies or self.backend or self.calls_nobody):
+            yield "scripted needs replies=(...), or make it by LLM.scripted(function)"
+        if family == "langchain" and not (self.backend or self.calls_nobody):
+            yield "langchain models are made in Python, by LLM.from_langchain(chat_model)"
+
+    def _about_numbers(self) -> Iterator[str]:
+        for name in ("concurrency", "samples_per_call", "context_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                yield f"{name} must be 1 or more; got {value}"
+        for name in ("requests_per_minute", "timeout_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                yield f"{name} must be above 0; got {value}"
+        for name in ("retries", "first_wait_s", "max_usd", "max_calls", "max_tokens"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                yield f"{name} must be 0 or more; got {value}"
+        if self.price is not None and (len(self.price) != 2 or not all(p >= 0 for p in self.price)):
+            yield f"price must be two numbers, US dollars for a million tokens; got {self.price}"
+        if self.max_usd is not None and self.price is None:
+            yield "max_usd needs price=(prompt, completion); got none; give what the model costs"
+
+    def _about_names(self) -> Iterator[str]:
+        if self.cassette_mode not in get_args(CassetteMode):
+            modes = ", ".join(get_args(CassetteMode))
+            yield f"cassette_mode must be one of {modes}; got {self.cassette_mode!r}"
+        if self.cassette is None and self.cassette_mode not in {"off", "auto"}:
+            yield f"cassette_mode {self.cassette_mode!r} needs cassette=PATH; got none"
+        unknown = sorted(self.capabilities - CAPABILITIES)
+        if unknown:
+            yield f"supports may name {', '.join(sorted(CAPABILITIES))}; got {', '.join(unknown)}"
+        if self.extra:
+            yield from _about_extra(self.extra)
+
+
+def _about_extra(extra: str) -> Iterator[str]:
+    try:
+        given: Any = json.loads(extra)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        yield f"extra must be a JSON object; got {extra!r}"
+    elif taken := sorted(_SET_BY_GENERATE & given.keys()):
+        yield f"extra must not hold {', '.join(taken)}; they are given to generate"

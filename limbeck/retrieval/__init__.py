@@ -1,0 +1,1 @@
+"""Retrieval: analysis, indexes, encoders, retrievers, rerankers and fusion."""

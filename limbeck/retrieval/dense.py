@@ -1,0 +1,253 @@
+"""Dense retrieval: queries to the documents whose vectors are nearest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.artifact import Artifact
+from limbeck.corpus import Corpus
+from limbeck.errors import DataError, UsageError
+from limbeck.fingerprint import digest
+from limbeck.retrieval.embeddings import embed
+from limbeck.retrieval.encoders.base import Encoder, unit
+from limbeck.retrieval.encoders.conventions import MINILM, Pooling, Settings, Similarity
+from limbeck.retrieval.encoders.opening import open_encoder
+from limbeck.retrieval.indexed import Built, IndexNode
+from limbeck.retrieval.vectors import Layout, VectorIndex
+from limbeck.types import Input, Query, Run
+
+__all__ = ["Dense"]
+
+
+@dataclass(frozen=True)
+class Dense(IndexNode[VectorIndex]):
+    """Queries to the documents whose vectors are nearest, by cosine or inner product.
+
+    A query's vector is the weighted mean of the vectors of its inputs, as the encoder gives them;
+    where vectors are compared by cosine, the mean is brought to length 1. An expansion's texts are
+    encoded as documents are, the query's own text and what is joined to it as queries are. Blank
+    inputs take no part; a query with nothing else has no hits. Documents without title and text
+    have no vector and are never hits.
+
+    Paper: HyDE (Gao et al. 2022), equation 8, for the mean; the weights are each rewriter's.
+
+    Attributes:
+        encoder: "minilm" (all-MiniLM-L6-v2 without torch), a folder, or a name on the Hugging Face
+            hub (extra `torch`). What is left None below follows the convention of that name.
+        query_prefix: stands before each query.
+        document_prefix: stands before each document.
+        pooling: "mean" or "cls": the bare transformer, pooled so.
+        normalise: whether the encoder's vectors are brought to length 1.
+        similarity: "cosine" or "dot".
+        max_tokens: texts are cut to this length.
+        layout: "flat" (exact), "hnsw" (a graph; approximate), or "auto": flat up to 100,000.
+        ef_construction: candidates at each step of building a graph.
+        ef_search: candidates held in searching a graph; at least as many as hits are asked for.
+    """
+
+    name: ClassVar[str] = "dense"
+    version: ClassVar[int] = 1
+
+    encoder: str = MINILM
+    query_prefix: str | None = None
+    document_prefix: str | None = None
+    pooling: Pooling | None = None
+    normalise: bool | None = None
+    similarity: Similarity | None = None
+    max_tokens: int | None = None
+    layout: Layout = "auto"
+    ef_construction: int = 200
+    ef_search: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "encoder", os.fspath(self.encoder))
+        if self.layout not in get_args(Layout):
+            allowed = ", ".join(get_args(Layout))
+            raise UsageError(f"layout must be one of {allowed}; got {self.layout!r}")
+        if min(self.ef_construction, self.ef_search) < 1:
+            raise UsageError(
+                "ef_construction and ef_search must be 1 or more; got "
+                f"{self.ef_construction} and {self.ef_search}"
+            )
+        self._settings.convention  # noqa: B018 - a wrong parameter is refused here
+
+    @classmethod
+    def index(
+        cls,
+        corpus: Corpus,
+        encoder: str = MINILM,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        **parameters: Any,
+    ) -> Self:
+        """Return the node with its index of a corpus: opened if it is there, else built.
+
+        Args:
+            corpus: the documents; their title and text are encoded.
+            encoder: as the field of that name.
+            path: where the index lies. None: in the cache, under the fingerprint of corpus, model
+                and parameters.
+            parameters: fields of this class.
+
+        Raises:
+            ArtifactError: at `path` is an index of another corpus, model or parameters, or the
+                model cannot be had.
+        """
+        where = None if path is None else Path(path)
+        return cls(encoder=encoder, **parameters, path=where).bind(corpus)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], *, corpus: Corpus | None = None, k: int = 1000
+    ) -> Self:
+        """Return the node of an index on disk, with the parameters that it was built with.
+
+        Args:
+            path: where the index lies.
+            corpus: its documents. None: ids come from the index, and texts from where the corpus
+                lay when the index was built.
+            k: hits returned for each query.
+
+        Raises:
+            ArtifactError: no whole index is there, or it is of another corpus or model.
+        """
+        return cls.loaded(Path(path), corpus, k)
+
+    @property
+    def kind(self) -> str:
+        """Cosine or dot, known by the encoder's name."""
+        return self._settings.convention.similarity
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of parameters, index and, once that is open, of the model that encodes queries."""
+        own = super().fingerprint
+        return own if self.opened is None else digest(own, self.opened_encoder.fingerprint)
+
+    @property
+    def _settings(self) -> Settings:
+        return Settings(
+            self.encoder,
+            self.query_prefix,
+            self.document_prefix,
+            self.pooling,
+            self.normalise,
+            self.similarity,
+            self.max_tokens,
+        )
+
+    @cached_property
+    def opened_encoder(self) -> Encoder:
+        """The encoder; its model is loaded when it first encodes."""
+        return open_encoder(self._settings)
+
+    def shaping(self) -> dict[str, Any]:
+        """Return what shapes the index: how documents are encoded, compared and laid out."""
+        return {
+            "encoder": self.opened_encoder.document_fingerprint,
+            "similarity": self.kind,
+            "layout": self.layout,
+            "ef_construction": self.ef_construction,
+        }
+
+    def build(self, corpus: Corpus) -> Built:
+        """Return the vectors of all documents that are not blank, and the graph if there is one."""
+        rows = [row for row, d in enumerate(corpus.documents()) if d.contents.strip()]
+        vectors = embed(corpus, rows, self.opened_encoder)
+        if self.kind == "cosine":
+            vectors = unit(vectors)
+        of_rows = np.array(rows, dtype=np.int32)
+        return Built(VectorIndex.arrays(vectors, of_rows, self.layout, self.ef_construction))
+
+    def open(self, artifact: Artifact) -> VectorIndex:
+        """Return the index in an artifact, memory-mapped."""
+        names = [Path(name).stem for name in artifact.meta["files"] if name.endswith(".npy")]
+        return VectorIndex.from_arrays({name: artifact.array(name) for name in names})
+
+    def retrieve(self, queries: Sequence[Query], k: int) -> Run:
+        """Return the k nearest documents of each query."""
+        index, documents = self.searchable()
+        asked = [
+            i for i, query in enumerate(queries) if self._inputs(query) or query.weighted_vectors()
+        ]
+        beams = self._beams(queries, k)
+        vectors = self.encode([queries[i] for i in asked])
+        found = index.search(vectors, k, beams=[beams[i] for i in asked])
+        n_hits = np.zeros(len(queries) + 1, dtype=np.int64)
+        n_hits[1:][asked] = np.diff(found.bounds)
+        query_ids = tuple(query.query_id for query in queries)
+        return Run(query_ids, np.cumsum(n_hits), found.rows, found.scores, self.kind, documents)
+
+    def _beams(self, queries: Sequence[Query], k: int) -> list[int]:
+        """Return how many candidates each query holds in a graph search.
+
+        `k` may be more than this node's, to leave room for what the greediest query of the batch
+        excludes; each query's own need decides, so that no other query changes its hits.
+        """
+        n_excluded = [len(query.excluded) for query in queries]
+        own = max(self.k, k - max(n_excluded, default=0))
+        return [max(self.ef_search, own + n) for n in n_excluded]
+
+    def vectors(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """Return the vectors of documents as they are searched, shape (len(rows), dim).
+
+        They have length 1 where vectors are compared by cosine; a blank document's is 0.
+        """
+        return self.searchable()[0].take(rows)
+
+    def encode(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """Return the vectors of queries with their expansions, shape (n_queries, dim).
+
+        They have length 1 where vectors are compared by cosine; a blank query's is 0. Each distinct
+        text is encoded once.
+
+        Raises:
+            DataError: an expansion's vector has another dimension than the index.
+        """
+        dim = self.searchable()[0].vectors.shape[1]
+        inputs = [self._inputs(query) for query in queries]
+        of_input = self._encoded([each for of_query in inputs for each in of_query])
+        vectors = np.zeros((len(queries), dim), dtype=np.float32)
+        for i, (query, of_query) in enumerate(zip(queries, inputs, strict=True)):
+            parts = [of_input[each.text, each.side] * each.weight for each in of_query]
+            given = [_fitting(v, dim, query) * weight for v, weight in query.weighted_vectors()]
+            vectors[i] = np.sum([*parts, *given], axis=0) if parts or given else 0.0
+        return unit(vectors) if self.kind == "cosine" else vectors
+
+    def _inputs(self, query: Query) -> list[Input]:
+        """Return the inputs that are not blank, with their weights brought to the same sum."""
+        inputs = query.weighted_inputs(self.opened_encoder.separator)
+        kept = [each for each in inputs if each.text.strip()]
+        if len(kept) == len(inputs):
+            return inputs
+        scale = sum(each.weight for each in inputs) / (sum(each.weight for each in kept) or 1.0)
+        return [each._replace(weight=each.weight * scale) for each in kept]
+
+    def _encoded(self, inputs: Sequence[Input]) -> dict[tuple[str, str], NDArray[np.float64]]:
+        """Return the vector of each distinct text on each side, shape (dim,)."""
+        of_input: dict[tuple[str, str], NDArray[np.float64]] = {}
+        for side in ("query", "document"):
+            texts = list(dict.fromkeys(each.text for each in inputs if each.side == side))
+            encoder = self.opened_encoder
+            encode = encoder.encode_queries if side == "query" else encoder.encode_documents
+            for text, vector in zip(texts, encode(texts) if texts else (), strict=True):
+                of_input[text, side] = vector.astype(np.float64)
+        return of_input
+
+
+def _fitting(vector: tuple[float, ...], dim: int, query: Query) -> NDArray[np.float64]:
+    if len(vector) != dim:
+        raise DataError(
+            f"an expansion's vector must have {dim} dimensions, as the index has; that of query "
+            f"{query.query_id!r} has {len(vector)}; take both from one encoder"
+        )
+    return np.array(vector, dtype=np.float64)

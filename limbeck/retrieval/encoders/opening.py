@@ -1,0 +1,66 @@
+"""An encoder by its name: the built-in one, a folder, or a model of the hub."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from limbeck.errors import ArtifactError
+from limbeck.retrieval.encoders.base import Encoder
+from limbeck.retrieval.encoders.conventions import MINILM, Settings
+from limbeck.retrieval.encoders.folders import ModelFolder, model_folder, require_torch
+from limbeck.retrieval.encoders.minilm import ModelFiles, find_minilm, minilm_in
+
+__all__ = ["open_encoder"]
+
+
+def open_encoder(settings: Settings) -> Encoder:
+    """Return an encoder; its model is loaded when it is first used.
+
+    Equal settings share one encoder, so that several nodes load one model.
+
+    Args:
+        settings: `encoder` is "minilm", a folder (of MiniLM's ONNX files, or of any
+            sentence-transformers or Hugging Face model), or a model's name on the hub.
+
+    Raises:
+        ArtifactError: no such model can be had, or a pinned file is another one.
+        MissingExtraError: the model needs the extra `torch`.
+    """
+    if settings.encoder == MINILM:
+        return _opened_onnx(find_minilm(), settings)
+    files = _minilm_in(Path(settings.encoder))
+    if files is not None:
+        return _opened_onnx(files, settings)
+    require_torch(f"the encoder {settings.encoder!r}")
+    towers = settings.convention.towers or (settings.encoder, settings.encoder)
+    return _opened_torch((model_folder(towers[0]), model_folder(towers[1])), settings)
+
+
+def _minilm_in(folder: Path) -> ModelFiles | None:
+    """Return MiniLM's files; None where a folder holds another model, with or without ONNX."""
+    try:
+        return minilm_in(folder)
+    except ArtifactError:
+        if (folder / "config.json").is_file():
+            return None
+        raise
+
+
+@lru_cache(maxsize=8)
+def _opened_onnx(files: ModelFiles, settings: Settings) -> Encoder:
+    from limbeck.retrieval.encoders.onnx import OnnxEncoder
+
+    return OnnxEncoder(files, settings.convention)
+
+
+@lru_cache(maxsize=8)
+def _opened_torch(folders: tuple[ModelFolder, ModelFolder], settings: Settings) -> Encoder:
+    from limbeck.retrieval.encoders.sentence import SentenceEncoder
+    from limbeck.retrieval.encoders.transformer import TransformerEncoder
+
+    convention = settings.convention
+    if convention.pooling is not None or not (folders[0].path / "modules.json").is_file():
+        return TransformerEncoder(folders, convention)
+    stated = settings.similarity is not None
+    return SentenceEncoder(folders[0], convention, similarity_stated=stated)

@@ -1,0 +1,192 @@
+"""Encoding with a bare transformer: its token states, pooled as its convention says. Needs torch.
+
+Texts are encoded in padded batches, longest first. Padding is masked, so that a vector depends on
+its batch mates only by the rounding of matrix products: within 1e-6 of its length on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import UsageError
+from limbeck.fingerprint import digest, fingerprint
+from limbeck.retrieval.encoders.base import Encoder, unit
+from limbeck.retrieval.encoders.conventions import Convention
+from limbeck.retrieval.encoders.folders import ModelFolder, without_bars
+from limbeck.types import Document
+
+__all__ = ["TransformerEncoder"]
+
+_BATCH = 32
+
+_DPR_CLASSES = ("DPRQuestionEncoder", "DPRContextEncoder")
+
+
+class _Input(NamedTuple):
+    """One input: a text, or a pair of a title and a text."""
+
+    first: str
+    second: str | None = None
+
+
+class TransformerEncoder(Encoder):
+    """One model for both sides, or a model for each."""
+
+    def __init__(self, folders: tuple[ModelFolder, ModelFolder], convention: Convention) -> None:
+        """Remember what to load.
+
+        Args:
+            folders: of the query side and of the document side; the same folder for one model.
+            convention: how the model is used; no pooling stated means the mean.
+        """
+        self._convention = convention
+        self.similarity = convention.similarity
+        of_query, of_document = folders
+        self._document_tower = _Tower(of_document.path, convention)
+        self._query_tower = (
+            self._document_tower if of_query == of_document else _Tower(of_query.path, convention)
+        )
+        c = convention
+        how = [c.pooling or "mean", bool(c.normalise), c.max_tokens, c.title_pair]
+        document_side = [of_document.digest, how, c.document_prefix or ""]
+        self.document_fingerprint = fingerprint(document_side)
+        self.fingerprint = digest(self.document_fingerprint, of_query.digest, c.query_prefix or "")
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector."""
+        return self._document_tower.dim
+
+    @property
+    def separator(self) -> str:
+        """The separator of the model's tokenizer."""
+        return self._query_tower.separator
+
+    @property
+    def max_tokens(self) -> int:
+        """The length that longer texts are cut to."""
+        return self._document_tower.max_tokens
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of queries, shape (n, dim)."""
+        prefix = self._convention.query_prefix or ""
+        return self._query_tower.encode([_Input(prefix + text) for text in texts])
+
+    def encode_documents(self, documents: Sequence[Document | str]) -> NDArray[np.float32]:
+        """Return the vectors of documents, shape (n, dim)."""
+        return self._document_tower.encode([self._document_input(d) for d in documents])
+
+    def _document_input(self, document: Document | str) -> _Input:
+        prefix = self._convention.document_prefix or ""
+        if isinstance(document, str):
+            return _Input(prefix + document)
+        if self._convention.title_pair and document.title:
+            return _Input(prefix + document.title, document.text)
+        return _Input(prefix + document.contents)
+
+
+class _Tower:
+    """A tokenizer and a model; one call at a time, for tokenizers are not safe for threads."""
+
+    def __init__(self, folder: Path, convention: Convention) -> None:
+        self._folder = folder
+        self._pooling = convention.pooling or "mean"
+        self._normalise = convention.normalise
+        self._stated_max_tokens = convention.max_tokens
+        self._lock = Lock()
+
+    @cached_property
+    def _config(self) -> Any:
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(self._folder)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self._folder)
+
+    @cached_property
+    def _model(self) -> Any:
+        import torch
+        import transformers
+
+        stated = (self._config.architectures or [""])[0]
+        # AutoModel would load a DPR passage model as a question model: with random weights.
+        name = stated if stated in _DPR_CLASSES else "AutoModel"
+        if name != "AutoModel" and self._pooling != "cls":
+            raise UsageError(
+                f"DPR takes the [CLS] vector; got pooling={self._pooling!r}; leave it out"
+            )
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with without_bars():
+            model = getattr(transformers, name).from_pretrained(self._folder, dtype=torch.float32)
+        return model.to(device).eval()
+
+    @property
+    def dim(self) -> int:
+        """The width of the last layer, or of DPR's projection where it has one."""
+        return int(getattr(self._config, "projection_dim", 0) or self._config.hidden_size)
+
+    @property
+    def separator(self) -> str:
+        return str(self._tokenizer.sep_token or " ")
+
+    @cached_property
+    def max_tokens(self) -> int:
+        positions = getattr(self._config, "max_position_embeddings", None) or 1 << 30
+        most = int(min(self._tokenizer.model_max_length, positions))
+        if self._stated_max_tokens is not None and self._stated_max_tokens > most:
+            raise UsageError(
+                f"max_tokens must be {most} or less for {self._folder}; got "
+                f"{self._stated_max_tokens}; give max_tokens={most}"
+            )
+        return self._stated_max_tokens or most
+
+    def encode(self, inputs: list[_Input]) -> NDArray[np.float32]:
+        vectors = np.zeros((len(inputs), self.dim), dtype=np.float32)
+        with self._lock:
+            ids = [self._ids(each) for each in inputs]
+            order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
+            for start in range(0, len(order), _BATCH):
+                batch = order[start : start + _BATCH]
+                vectors[batch] = self._pooled([ids[i] for i in batch])
+        return unit(vectors) if self._normalise else vectors
+
+    def _ids(self, given: _Input) -> list[int]:
+        cut: list[int] = self._tokenizer(
+            given.first, given.second, truncation=True, max_length=self.max_tokens
+        )["input_ids"]
+        return cut
+
+    def _pooled(self, batch: list[list[int]]) -> NDArray[np.float32]:
+        """Return a batch's vectors; segments are left out, so that they are 0 for pairs too."""
+        import torch
+
+        longest = max(map(len, batch))
+        pad = self._tokenizer.pad_token_id or 0
+        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in batch])
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch])
+        device = next(self._model.parameters()).device
+        ids, mask = ids.to(device), mask.to(device)
+        with torch.inference_mode():
+            out = self._model(input_ids=ids, attention_mask=mask)
+            vectors: NDArray[np.float32] = self._pool(out, mask).float().cpu().numpy()
+        return vectors
+
+    def _pool(self, out: Any, mask: Any) -> Any:
+        if type(self._model).__name__ in _DPR_CLASSES:
+            return out.pooler_output  # the [CLS] state; DPR has no tanh pooler
+        states = out.last_hidden_state
+        if self._pooling == "cls":
+            return states[:, 0]
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        return (states * weights).sum(dim=1) / weights.sum(dim=1)

@@ -1,0 +1,284 @@
+"""What every retriever with an index on disk shares: build, open, bind, load, and the errors.
+
+An index is a folder (`limbeck.artifact`). A node that names no path has its index in the cache,
+under the fingerprint of what shaped it, and two processes that want one build it once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+from numpy.typing import NDArray
+
+from limbeck.artifact import Artifact, cache_folder, locked, write_artifact
+from limbeck.corpus import Corpus
+from limbeck.errors import ArtifactError, DataError, LimbeckError, Problem, UsageError
+from limbeck.fingerprint import canonical_json, fingerprint
+from limbeck.pipeline import Given, Retriever
+from limbeck.types import Document, Documents
+
+__all__ = ["Built", "IndexNode", "Opened", "StoredDocuments"]
+
+_Index = TypeVar("_Index")
+
+_NOT_PARAMETERS = frozenset({"k", "path", "corpus", "opened"})
+
+
+class Built(NamedTuple):
+    """What an index holds on disk beside the document ids."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    lines: Mapping[str, Sequence[Any]] = {}
+
+
+@dataclass(frozen=True)
+class Opened(Generic[_Index]):
+    """An index that was found whole: its content, and the fingerprint of what shaped it."""
+
+    index: _Index
+    fingerprint: str
+
+
+class StoredDocuments:
+    """The documents of an index that was opened without its corpus.
+
+    Ids come from the index; texts from the place where the corpus lay, once one is asked for.
+    """
+
+    def __init__(self, doc_ids: Sequence[str], fingerprint: str, path: str | None) -> None:
+        """Remember the ids, and where the texts were."""
+        self.doc_ids = doc_ids
+        self.fingerprint = fingerprint
+        self._path = path
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+        return len(self.doc_ids)
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {doc_id: row for row, doc_id in enumerate(self.doc_ids)}
+
+    def row(self, doc_id: str) -> int | None:
+        """Return the row of a document, None where the index does not hold it."""
+        return self._rows.get(doc_id)
+
+    def document(self, row: int) -> Document:
+        """Return the document at a row.
+
+        Raises:
+            DataError: the corpus that the index was built on is gone or changed.
+        """
+        return self._corpus.document(row)
+
+    @cached_property
+    def _corpus(self) -> Corpus:
+        mend = "load the index with `corpus=`"
+        if self._path is None:
+            raise DataError(f"the texts of this index were held in memory only; {mend}")
+        corpus = Corpus.load(self._path)
+        if corpus.fingerprint != self.fingerprint:
+            raise DataError(
+                f"{self._path} must hold the documents that the index was built on, fingerprint "
+                f"{self.fingerprint}; it holds {corpus.fingerprint}; {mend}, or build it again"
+            )
+        return corpus
+
+
+@dataclass(frozen=True)
+class IndexNode(Retriever, Generic[_Index]):
+    """A retriever with an index. Implement `build`, `open`, `retrieve` and `kind`.
+
+    Attributes:
+        path: where the index lies; it is opened, or built there by `bind`. None: in the cache.
+        corpus: the documents to search. None: those that `bind` is given.
+        opened: the open index; set by `bind` and `load`.
+    """
+
+    path: Path | None = field(default=None, kw_only=True)
+    corpus: Documents | None = field(default=None, kw_only=True)
+    opened: Opened[_Index] | None = field(default=None, kw_only=True, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.path is not None:
+            object.__setattr__(self, "path", Path(self.path))
+
+    @abstractmethod
+    def build(self, corpus: Corpus) -> Built:
+        """Return what the index of a corpus holds."""
+
+    @abstractmethod
+    def open(self, artifact: Artifact) -> _Index:
+        """Return the index that lies in an artifact, memory-mapped."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the node's parameters as JSON data, by field; `load` makes the node from them."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in _NOT_PARAMETERS
+        }
+
+    def shaping(self) -> dict[str, Any]:
+        """Return what shapes the index on disk, as JSON data: all parameters, unless overridden."""
+        return self.parameters()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of class version, parameters, and the open index, wherever it lies."""
+        index: object = [self.path, self.corpus] if self.opened is None else self.opened.fingerprint
+        return fingerprint(
+            {
+                "node": self.name,
+                "version": self.version,
+                "k": self.k,
+                "parameters": self.parameters(),
+                "index": index,
+            }
+        )
+
+    def searchable(self) -> tuple[_Index, Documents]:
+        """Return the open index and its documents.
+
+        Raises:
+            UsageError: the node was not bound.
+        """
+        if self.opened is None or self.corpus is None:
+            raise UsageError(
+                f"{self.name} must have an index before it is called; it has none; "
+                f"use {type(self).__name__}.index(corpus), .load(path) or .bind(corpus)"
+            )
+        return self.opened.index, self.corpus
+
+    def bind(self, corpus: Corpus) -> Self:
+        """Return this node with its index open: on its own corpus, else on the one given.
+
+        Raises:
+            ArtifactError: the index at `path` has other parameters or another corpus.
+        """
+        if self.opened is not None:
+            return self
+        named = corpus if self.corpus is None else self.corpus
+        if self.path is None:
+            return self._bound_in_cache(_readable(named))
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            self._write(_readable(named), self.path)
+        return self._bound_at(self.path, named)
+
+    def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
+        """Return kind and corpus of the run; an index at `path` is looked at, not opened."""
+        known = super().examine(given, place, problems)
+        if self.opened is not None or self.path is None or not self.path.exists():
+            return known
+        try:
+            found = self._artifact(self.path).parameters["corpus"]["fingerprint"]
+        except ArtifactError as error:
+            problems.append(
+                Problem(place, str(error), "build the index again, or leave out `path`")
+            )
+            return known
+        if known.corpus not in {None, found}:
+            problems.append(
+                Problem(
+                    place,
+                    f"the index at {self.path} is of the corpus {found}; the corpus named here is "
+                    f"{known.corpus}",
+                    "build the index again, or name its corpus",
+                )
+            )
+        return Given(known.kind, found)
+
+    @classmethod
+    def loaded(cls, path: Path, corpus: Corpus | None, k: int, **given: Any) -> Self:
+        """Return the node that an index was built by, with the index open.
+
+        Args:
+            path: where the index lies.
+            corpus: its documents, or None.
+            k: hits returned for each query.
+            given: fields that JSON cannot hold, such as functions.
+        """
+        parameters = {**cls._artifact(path).parameters["node"], **given}
+        try:
+            node = cls(**parameters, path=path, k=k)
+        except (TypeError, LimbeckError) as error:
+            raise ArtifactError(
+                f"{path} must have been built by a {cls.name} node of this version; "
+                f"its parameters do not fit: {error}; build it again"
+            ) from error
+        return node._bound_at(path, corpus)
+
+    @classmethod
+    def _artifact(cls, path: Path) -> Artifact:
+        return Artifact.load(path, kind=cls.name, version=cls.version)
+
+    def _bound_in_cache(self, corpus: Corpus) -> Self:
+        key = fingerprint([self.version, self.shaping(), corpus.fingerprint])
+        folder = cache_folder("indexes", f"{self.name}-{key}")
+        with locked(folder):
+            try:
+                return self._bound_at(folder, corpus)
+            except ArtifactError:  # not there yet, or damaged: the cache can always be made again
+                self._write(corpus, folder)
+            return self._bound_at(folder, corpus)
+
+    def _write(self, corpus: Corpus, path: Path) -> None:
+        arrays, lines = self.build(corpus)
+        where = None if corpus.path is None else str(corpus.path.resolve())
+        write_artifact(
+            path,
+            kind=self.name,
+            version=self.version,
+            parameters={
+                "node": self.parameters(),
+                "shaping": self.shaping(),
+                "corpus": {"fingerprint": corpus.fingerprint, "path": where},
+            },
+            arrays=arrays,
+            lines={**lines, "doc_ids": corpus.doc_ids},
+        )
+
+    def _bound_at(self, path: Path, corpus: Documents | None) -> Self:
+        artifact = self._artifact(path)
+        self._require_own(artifact)
+        built_on = artifact.parameters["corpus"]
+        if corpus is None:
+            corpus = StoredDocuments(artifact.lines("doc_ids"), **built_on)
+        if corpus.fingerprint != built_on["fingerprint"]:
+            raise ArtifactError(
+                f"{path} must be an index of the corpus {corpus.fingerprint}; it is of "
+                f"{built_on['fingerprint']}; build it again, or name the corpus it was built on"
+            )
+        shaped = fingerprint([artifact.parameters["shaping"], corpus.fingerprint])
+        opened = Opened(self.open(artifact), shaped)
+        return dataclasses.replace(self, corpus=corpus, opened=opened)
+
+    def _require_own(self, artifact: Artifact) -> None:
+        """Raise ArtifactError where the index was shaped by other parameters than the node's."""
+        found, own = artifact.parameters["shaping"], self.shaping()
+        if canonical_json(found) == canonical_json(own):
+            return
+        differing = sorted(key for key in {*found, *own} if found.get(key) != own.get(key))
+        here = ", ".join(f"{key}={own.get(key)!r}" for key in differing)
+        there = ", ".join(f"{key}={found.get(key)!r}" for key in differing)
+        raise ArtifactError(
+            f"{artifact.path} must have been built with {here}; it was with {there}; "
+            "build it again, or give the parameters it has"
+        )
+
+
+def _readable(documents: Documents) -> Corpus:
+    """Return the corpus, which an index can be built on."""
+    if not isinstance(documents, Corpus):
+        raise UsageError(
+            f"an index is built on a Corpus; got {type(documents).__name__}; "
+            "use Corpus.load(path) or Corpus.from_documents(...)"
+        )
+    return documents

@@ -1,0 +1,1 @@
+"""Spec files: YAML to nodes and back, by registered names only."""

@@ -1,0 +1,103 @@
+"""YAML as plain data that knows its lines: no tags, no aliases, no key twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from limbeck.errors import Problem, SpecError
+
+__all__ = ["Entry", "parse"]
+
+_MAX_BYTES = 1 << 20
+_STANDARD = "tag:yaml.org,2002:"
+_TAGS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "seq", "map"})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A value of a YAML file and the line it begins on; lists and mappings hold entries."""
+
+    value: str | int | float | bool | list[Entry] | dict[str, Entry] | None
+    line: int
+
+    def plain(self) -> Any:
+        """Return the value without its lines."""
+        if isinstance(self.value, list):
+            return [entry.plain() for entry in self.value]
+        if isinstance(self.value, dict):
+            return {key: entry.plain() for key, entry in self.value.items()}
+        return self.value
+
+
+def parse(text: str, *, name: str) -> Entry:
+    """Return the one document of a YAML text.
+
+    Args:
+        text: the YAML.
+        name: the file's name, for messages.
+
+    Raises:
+        SpecError: it is not plain YAML: malformed, with tags, anchors or aliases, with a key twice.
+    """
+    if len(text.encode(errors="replace")) > _MAX_BYTES:
+        raise _error(name, 1, f"a spec must have at most {_MAX_BYTES} bytes", "split it")
+    try:
+        _refuse_anchors(text, name)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is None:
+            raise _error(name, 1, "a spec must be a mapping; the file is empty", "fill it")
+        return _entry(node, name)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise _error(name, line, f"a spec must be YAML; {error.problem}", "mend the line") from None
+    except yaml.YAMLError as error:
+        raise _error(name, 1, f"a spec must be YAML; {error}", "mend the file") from None
+    except RecursionError:
+        raise _error(name, 1, "a spec must not be nested so deep", "name its parts") from None
+
+
+def _refuse_anchors(text: str, name: str) -> None:
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        anchor = getattr(event, "anchor", None)
+        if anchor is not None:
+            mark = event.start_mark
+            raise _error(
+                name,
+                mark.line + 1 if mark else 1,
+                f"a spec must have no anchors and aliases; got {anchor!r}",
+                "write the value out, or name it under indexes, llms or pipelines",
+            )
+
+
+def _entry(node: yaml.Node, name: str) -> Entry:
+    line = node.start_mark.line + 1
+    if node.tag.removeprefix(_STANDARD) not in _TAGS:
+        raise _error(name, line, f"a spec must have no tags; got {node.tag!r}", "take it out")
+    if isinstance(node, yaml.SequenceNode):
+        return Entry([_entry(item, name) for item in node.value], line)
+    if isinstance(node, yaml.MappingNode):
+        return Entry(_mapping(node, name), line)
+    scalar = yaml.SafeLoader("").construct_object(node)
+    plain = isinstance(scalar, (str, int, float, bool, type(None)))
+    return Entry(scalar if plain else node.value, line)
+
+
+def _mapping(node: yaml.MappingNode, name: str) -> dict[str, Entry]:
+    found: dict[str, Entry] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise _error(name, line, "a key must be a name; got a list or a mapping", "name it")
+        key = key_node.value
+        if key in found:
+            raise _error(name, line, f"a key may stand once; {key!r} stands twice", "take one out")
+        found[key] = _entry(value_node, name)
+    return found
+
+
+def _error(name: str, line: int, message: str, mend: str) -> SpecError:
+    return SpecError([Problem(f"{name}:{line}", message, mend)])

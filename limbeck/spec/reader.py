@@ -1,0 +1,446 @@
+"""YAML to nodes: every name is resolved in the file or the registry, every value by its type."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from limbeck.corpus import Corpus
+from limbeck.errors import LimbeckError, Problem, SpecError
+from limbeck.llm.model import LLM
+from limbeck.pipeline import Node, Pipeline, Retriever
+from limbeck.registry import node_class, node_names
+from limbeck.spec.document import Entry, parse
+from limbeck.spec.spec import Spec, parameters
+from limbeck.types import Documents
+
+__all__ = ["read"]
+
+_VERSION = 1
+_SECTIONS = ("limbeck", "llms", "corpora", "indexes", "pipelines")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
+_T = TypeVar("_T")
+
+
+def read(text: str, *, folder: Path, file: str) -> Spec:
+    """Return the spec of a YAML text.
+
+    Args:
+        text: the YAML.
+        folder: what relative paths start from.
+        file: the file's name, for messages.
+
+    Raises:
+        SpecError: it is no spec; the error holds every finding.
+    """
+    return _Reader(parse(text, name=file), folder, file).spec()
+
+
+class _Refused(Exception):  # noqa: N818 - not an error to the user, a finding
+    """One finding, on its way to the list of all."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+class _Reader:
+    """Reads one document; gathers findings instead of stopping at the first."""
+
+    def __init__(self, root: Entry, folder: Path, file: str) -> None:
+        self._root = root
+        self._folder = folder
+        self._file = file
+        self._problems: list[Problem] = []
+        self._lines: dict[str, int] = {}
+        self._sections: dict[str, dict[str, Entry]] = {}
+        self._open: list[str] = []
+        self._read: dict[str, Node | None] = {}
+
+    def spec(self) -> Spec:
+        self._head()
+        llms, corpora, indexes = self._llms, self._corpora, self._indexes
+        pipelines = {name: self._pipeline(name) for name in self._section("pipelines")}
+        if not pipelines and not self._problems:
+            self._find(
+                "pipelines", self._root, "a spec must have pipelines; it has none", "add one"
+            )
+        if self._problems:
+            raise SpecError(self._problems)
+        return Spec(
+            llms=llms,
+            corpora=corpora,
+            indexes=indexes,
+            pipelines={name: node for name, node in pipelines.items() if node is not None},
+            folder=self._folder,
+            file=self._file,
+            lines=self._lines,
+        )
+
+    # What stands at the top of the file.
+
+    def _head(self) -> None:
+        if not isinstance(self._root.value, dict):
+            raise SpecError(
+                [self._problem("", self._root, "a spec must be a mapping", "see README")]
+            )
+        for name, entry in self._root.value.items():
+            if name not in _SECTIONS:
+                self._find(name, entry, f"a spec has no section {name!r}", _near(name, _SECTIONS))
+        version = self._root.value.get("limbeck")
+        if version is None or version.value != _VERSION or version.value is True:
+            came = None if version is None else version.value
+            where = version or self._root
+            self._find(
+                "limbeck",
+                where,
+                f"a spec must say `limbeck: {_VERSION}`; got {came!r}",
+                f"write limbeck: {_VERSION} as its first line",
+            )
+
+    def _section(self, name: str) -> dict[str, Entry]:
+        """Return the entries of a section by their names; what is malformed is found once."""
+        if name not in self._sections:
+            self._sections[name] = self._sound(name)
+        return self._sections[name]
+
+    def _sound(self, name: str) -> dict[str, Entry]:
+        entry = typing.cast("dict[str, Entry]", self._root.value).get(name)
+        if entry is None or entry.value is None:
+            return {}
+        if not isinstance(entry.value, dict):
+            self._find(name, entry, f"{name} must be a mapping of names", "write name: value lines")
+            return {}
+        for key, value in entry.value.items():
+            if not _NAME.match(key):
+                mend = "use letters, digits, '_' and '-'"
+                self._find(f"{name}.{key}", value, f"{key!r} cannot be a name", mend)
+        return {key: value for key, value in entry.value.items() if _NAME.match(key)}
+
+    def _each(self, section: str, build: Callable[[Entry, str], _T]) -> dict[str, _T]:
+        built: dict[str, _T] = {}
+        for name, entry in self._section(section).items():
+            self._lines[f"{section}.{name}"] = entry.line
+            try:
+                built[name] = build(entry, f"{section}.{name}")
+            except _Refused as refused:
+                self._problems.append(refused.problem)
+        return built
+
+    @cached_property
+    def _llms(self) -> dict[str, LLM]:
+        return self._each("llms", self._llm)
+
+    def _llm(self, entry: Entry, place: str) -> LLM:
+        values = dict(self._mapping(entry, place))
+        backend, model = (self._text(values.pop(k, None), entry, place, k) for k in _LLM_KEYS)
+        return self._made(LLM, values, entry, place, first=f"{backend}:{model}")
+
+    def _text(self, value: Entry | None, entry: Entry, place: str, key: str) -> str:
+        if value is None or not isinstance(value.value, str) or not value.value:
+            came = "nothing" if value is None else repr(value.value)
+            raise self._refused(
+                f"{place}.{key}", value or entry, f"an LLM must have a {key}; got {came}", "name it"
+            )
+        return value.value
+
+    @cached_property
+    def _corpora(self) -> dict[str, Corpus]:
+        return self._each("corpora", self._corpus)
+
+    def _corpus(self, entry: Entry, place: str) -> Corpus:
+        values = self._mapping(entry, place)
+        self._known(values, ("path",), place)
+        if "path" not in values:
+            raise self._refused(place, entry, "a corpus must have a path", "add path: FOLDER")
+        path = self._path(values["path"], f"{place}.path")
+        try:
+            return Corpus.load(path)
+        except LimbeckError as error:
+            raise self._refused(f"{place}.path", values["path"], str(error)) from None
+
+    @cached_property
+    def _indexes(self) -> dict[str, Retriever]:
+        return self._each("indexes", self._index)
+
+    def _index(self, entry: Entry, place: str) -> Retriever:
+        name, values = self._single(entry, place, "an index is one line, such as bm25: {bm25: {}}")
+        own = place.partition(".")[2]
+        if own != name and own in node_names():
+            raise self._refused(
+                place,
+                entry,
+                f"{own!r} is the name of a node already",
+                "give the index another name",
+            )
+        node = self._node(name, values, entry, place)
+        if not isinstance(node, Retriever):
+            raise self._refused(place, entry, f"an index must be a retriever; {name} is none", "")
+        return node
+
+    # Pipelines and their steps.
+
+    def _pipeline(self, name: str) -> Node | None:
+        """Return the node of a named pipeline; None where it was refused."""
+        if name in self._read:
+            return self._read[name]
+        entry = self._section("pipelines")[name]
+        place = f"pipelines.{name}"
+        self._lines[place] = entry.line
+        self._open.append(name)
+        try:
+            self._read[name] = self._steps(entry, place)
+        except _Refused as refused:
+            self._problems.append(refused.problem)
+            self._read[name] = None
+        finally:
+            self._open.pop()
+        return self._read[name]
+
+    def _steps(self, entry: Entry, place: str) -> Node:
+        """Return the node of a list of steps, or of one step."""
+        self._lines[place] = entry.line
+        if not isinstance(entry.value, list):
+            return self._step(entry, place)
+        if not entry.value:
+            raise self._refused(place, entry, "a pipeline must have steps; it has none", "add one")
+        if len(entry.value) == 1:
+            return self._steps(entry.value[0], place)
+        steps = (self._steps(step, f"{place}[{i}]") for i, step in enumerate(entry.value))
+        return Pipeline(tuple(steps))
+
+    def _step(self, entry: Entry, place: str) -> Node:
+        if isinstance(entry.value, str):
+            return self._named(entry.value, entry, place)
+        name, values = self._single(entry, place, "a step is a name, or {name: parameters}")
+        index = self._index_named(name, entry, place)
+        if index is None:
+            return self._node(name, values, entry, place)
+        return self._made(type(index), values, entry, place, base=index)
+
+    def _named(self, name: str, entry: Entry, place: str) -> Node:
+        """Return the index, else the pipeline, else the registered node of a name."""
+        index = self._index_named(name, entry, place)
+        # Inside its own pipeline, the name of an index means the index.
+        if name in self._section("pipelines") and (index is None or name not in self._open):
+            return self._referred(name, index, entry, place)
+        return self._node(name, {}, entry, place) if index is None else index
+
+    def _referred(self, name: str, index: Retriever | None, entry: Entry, place: str) -> Node:
+        if name in self._open:
+            ring = " -> ".join((*self._open[self._open.index(name) :], name))
+            raise self._refused(
+                place, entry, f"a pipeline must not contain itself: {ring}", "break the circle"
+            )
+        node = self._pipeline(name)
+        if node is None:
+            raise self._refused(
+                place, entry, f"pipeline {name!r} is refused itself", "mend it first"
+            )
+        if index is not None and node != index:
+            raise self._refused(
+                place,
+                entry,
+                f"{name!r} is ambiguous: an index and another pipeline have that name",
+                "rename one of them",
+            )
+        return node
+
+    def _index_named(self, name: str, entry: Entry, place: str) -> Retriever | None:
+        if name in self._indexes:
+            return self._indexes[name]
+        if name in self._section("indexes"):
+            raise self._refused(place, entry, f"index {name!r} is refused itself", "mend it first")
+        return None
+
+    # Nodes and their parameters.
+
+    def _node(self, name: str, values: dict[str, Entry], entry: Entry, place: str) -> Node:
+        if name not in node_names():
+            known = (*self._section("indexes"), *self._section("pipelines"), *node_names())
+            raise self._refused(
+                place, entry, f"{name!r} is no index, pipeline or node", _near(name, known)
+            )
+        try:
+            cls = node_class(name)
+        except LimbeckError as error:
+            raise self._refused(place, entry, str(error)) from None
+        return self._made(cls, values, entry, place)
+
+    def _made(
+        self,
+        cls: type[_T],
+        values: dict[str, Entry],
+        entry: Entry,
+        place: str,
+        *,
+        first: str | None = None,
+        base: _T | None = None,
+    ) -> _T:
+        """Return an object of a dataclass from its parameters, all of them checked first."""
+        hints = typing.get_type_hints(cls)
+        fields = parameters(cls)
+        open_fields = [f for f in fields if first is None or f is not fields[0]]
+        before = len(self._problems)
+        self._known(values, [f.name for f in open_fields], place)
+        given: dict[str, object] = {} if first is None else {fields[0].name: first}
+        for f in open_fields:
+            if f.name in values:
+                self._take(given, f.name, values[f.name], hints[f.name], f"{place}.{f.name}")
+            elif base is None and _required(f):
+                shown = getattr(cls, "name", cls.__name__)
+                self._find(f"{place}", entry, f"{shown} must have `{f.name}`", f"add {f.name}:")
+        if len(self._problems) > before:
+            raise _Refused(self._problems.pop())
+        try:
+            return cls(**given) if base is None else dataclasses.replace(base, **given)  # type: ignore[type-var]
+        except LimbeckError as error:
+            raise self._refused(place, entry, str(error)) from None
+
+    def _take(
+        self, given: dict[str, object], name: str, entry: Entry, hint: Any, place: str
+    ) -> None:
+        try:
+            given[name] = self._value(entry, hint, place)
+        except _Refused as refused:
+            self._problems.append(refused.problem)
+
+    def _value(self, entry: Entry, hint: Any, place: str) -> object:
+        """Return a parameter's value by the type of its field."""
+        if _optional(hint):
+            if entry.value is None:
+                return None
+            hint = _without_none(hint)
+        if isinstance(hint, type) and issubclass(hint, Node):
+            node = self._steps(entry, place)
+            if not isinstance(node, hint):
+                wanted = getattr(hint, "name", hint.__name__)
+                raise self._refused(place, entry, f"must be a {wanted}; got a {node.name}", "")
+            return node
+        special = self._special.get(hint)
+        return special(entry, place) if special else self._plain(entry, hint, place)
+
+    @cached_property
+    def _special(self) -> dict[Any, Callable[[Entry, str], object]]:
+        """How values of the types that plain YAML does not have are read."""
+        return {
+            tuple[Node, ...]: self._branches,
+            LLM: lambda entry, place: self._one_of(self._llms, "llms", entry, place),
+            Documents: lambda entry, place: self._one_of(self._corpora, "corpora", entry, place),
+            Path: self._path,
+        }
+
+    def _branches(self, entry: Entry, place: str) -> tuple[Node, ...]:
+        if not isinstance(entry.value, list):
+            raise self._refused(place, entry, "branches must be a list", "write [a, b]")
+        return tuple(self._steps(item, f"{place}[{i}]") for i, item in enumerate(entry.value))
+
+    def _one_of(self, named: dict[str, _T], section: str, entry: Entry, place: str) -> _T:
+        if isinstance(entry.value, str) and entry.value in named:
+            return named[entry.value]
+        known = self._section(section)
+        if isinstance(entry.value, str) and entry.value in known:
+            raise self._refused(place, entry, f"{section}.{entry.value} is refused itself", "")
+        raise self._refused(
+            place,
+            entry,
+            f"must be a name under {section}; got {entry.plain()!r}",
+            _near(str(entry.value), known),
+        )
+
+    def _path(self, entry: Entry, place: str) -> Path:
+        if not isinstance(entry.value, str) or not entry.value:
+            raise self._refused(place, entry, f"must be a path; got {entry.plain()!r}", "quote it")
+        path = (self._folder / entry.value).resolve()
+        if not path.is_relative_to(self._folder):
+            raise self._refused(
+                place,
+                entry,
+                f"a path must lie in the spec's folder; got {entry.value!r}",
+                "move the spec, or what it names",
+            )
+        return path
+
+    def _plain(self, entry: Entry, hint: Any, place: str) -> object:
+        import pydantic
+
+        adapter = pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(strict=True))
+        try:
+            return adapter.validate_json(json.dumps(entry.plain()))
+        except pydantic.ValidationError as error:
+            wanted = error.errors()[0]["msg"].removeprefix("Input should be ")
+            raise self._refused(
+                place, entry, f"must be {wanted}; got {entry.plain()!r}", "change the value"
+            ) from None
+
+    # Findings.
+
+    def _mapping(self, entry: Entry, place: str) -> dict[str, Entry]:
+        if entry.value is None:
+            return {}
+        if not isinstance(entry.value, dict):
+            raise self._refused(
+                place, entry, f"must be a mapping of parameters; got {entry.plain()!r}", "write {}"
+            )
+        return entry.value
+
+    def _single(self, entry: Entry, place: str, form: str) -> tuple[str, dict[str, Entry]]:
+        if not isinstance(entry.value, dict) or len(entry.value) != 1:
+            raise self._refused(place, entry, f"{form}; got {entry.plain()!r}", "write it so")
+        ((name, parameters),) = entry.value.items()
+        return name, self._mapping(parameters, place)
+
+    def _known(self, values: dict[str, Entry], known: Iterable[str], place: str) -> None:
+        names = list(known)
+        for key, entry in values.items():
+            if key not in names:
+                message = f"there is no parameter {key!r}"
+                self._find(f"{place}.{key}", entry, message, _near(key, names))
+
+    def _problem(self, place: str, entry: Entry, message: str, mend: str) -> Problem:
+        where = f"{self._file}:{entry.line}"
+        return Problem(f"{where}: {place}" if place else where, message, mend)
+
+    def _find(self, place: str, entry: Entry, message: str, mend: str) -> None:
+        self._problems.append(self._problem(place, entry, message, mend))
+
+    def _refused(self, place: str, entry: Entry, message: str, mend: str = "") -> _Refused:
+        return _Refused(self._problem(place, entry, message, mend))
+
+
+_LLM_KEYS = ("backend", "model")
+
+
+def _required(f: dataclasses.Field[Any]) -> bool:
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+def _optional(hint: Any) -> bool:
+    return type(None) in typing.get_args(hint) and _is_union(hint)
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in {typing.Union, types.UnionType}
+
+
+def _without_none(hint: Any) -> Any:
+    kept = [member for member in typing.get_args(hint) if member is not type(None)]
+    return kept[0] if len(kept) == 1 else typing.Union[tuple(kept)]  # noqa: UP007 - made at run time
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """Return the mend for an unknown name: what is nearest, or all there is."""
+    names = sorted(set(known))
+    lowered = {known.lower(): known for known in names}
+    near = [lowered[m] for m in difflib.get_close_matches(name.lower(), lowered, n=3)]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"there is {', '.join(names)}" if names else "there is none"

@@ -1,0 +1,137 @@
+"""A spec: named LLMs, corpora, indexes and pipelines, as one object."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from limbeck.corpus import Corpus
+from limbeck.errors import CheckError, Problem, UsageError
+from limbeck.llm.model import LLM
+from limbeck.pipeline import Node, Retriever
+
+__all__ = ["Spec", "parameters"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a spec file says, as nodes. `Spec.load(path)` reads one, `dump()` writes it back.
+
+    Attributes:
+        llms: models by name.
+        corpora: corpora by name; opened when an index that names one is.
+        indexes: retrievers by name; one that names no corpus is built for each collection.
+        pipelines: nodes by name, in the order of the file.
+        folder: what relative paths start from; nothing outside it is reached.
+        file: the name of the file, for messages.
+    """
+
+    llms: Mapping[str, LLM] = field(default_factory=dict)
+    corpora: Mapping[str, Corpus] = field(default_factory=dict)
+    indexes: Mapping[str, Retriever] = field(default_factory=dict)
+    pipelines: Mapping[str, Node] = field(default_factory=dict)
+    folder: Path = field(default=Path(), compare=False)
+    file: str = field(default="spec", compare=False)
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Spec:
+        """Return the spec of a file.
+
+        Raises:
+            SpecError: the file cannot be read as a spec; the error holds every finding.
+            UsageError: there is no such file.
+        """
+        from limbeck.spec.reader import read
+
+        given = Path(path)
+        try:
+            text = given.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            came = getattr(error, "strerror", None) or error
+            raise UsageError(f"a spec must be a readable YAML file; {given}: {came}") from None
+        return read(text, folder=given.resolve().parent, file=given.name)
+
+    @staticmethod
+    def loads(text: str, *, folder: str | os.PathLike[str] = ".") -> Spec:
+        """Return the spec of a YAML text; relative paths start from the folder."""
+        from limbeck.spec.reader import read
+
+        return read(text, folder=Path(folder).resolve(), file="spec")
+
+    @staticmethod
+    def of(pipelines: Mapping[str, Node], *, folder: str | os.PathLike[str] = ".") -> Spec:
+        """Return the spec of pipelines that were composed in Python, its parts named after them."""
+        return Spec(pipelines=dict(pipelines), folder=Path(folder).resolve())
+
+    def dump(self) -> str:
+        """Return the spec as YAML; `Spec.loads(spec.dump(), folder=spec.folder) == spec`."""
+        from limbeck.spec.writer import write
+
+        return write(self)
+
+    def select(self, names: Iterable[str]) -> Spec:
+        """Return the spec with some of its pipelines, in the order named.
+
+        Raises:
+            UsageError: there is no pipeline of a name.
+        """
+        wanted = list(names)
+        unknown = [name for name in wanted if name not in self.pipelines]
+        if unknown:
+            raise UsageError(
+                f"--pipelines must name pipelines of {self.file}; got {', '.join(unknown)}; "
+                f"it has {', '.join(self.pipelines)}"
+            )
+        return dataclasses.replace(self, pipelines={n: self.pipelines[n] for n in wanted})
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return every finding of the static check of all pipelines, each with its line."""
+        return tuple(
+            dataclasses.replace(problem, place=self._located(problem.place))
+            for name, node in self.pipelines.items()
+            for problem in node.problems(place=f"pipelines.{name}")
+        )
+
+    def check(self) -> None:
+        """Run the static check.
+
+        Raises:
+            CheckError: something does not fit; the error holds every finding.
+        """
+        found = self.problems()
+        if found:
+            raise CheckError(found)
+
+    def close(self) -> None:
+        """Close the connections of all LLMs and fold what they recorded into their cassettes."""
+        for pipeline in self.pipelines.values():
+            for node in pipeline.walk():
+                for value in vars(node).values():
+                    if isinstance(value, LLM):
+                        value.close()
+
+    def _located(self, place: str) -> str:
+        """Return a place with the file, and the line of the nearest part that is written out."""
+        known = place
+        while known and known not in self.lines:
+            known = _LAST_PART.sub("", known) if _LAST_PART.search(known) else ""
+        line = f":{self.lines[known]}" if known else ""
+        return f"{self.file}{line}: {place}"
+
+
+_LAST_PART = re.compile(r"(?:\.[^.\[\]]+|\[\d+\])\Z")
+
+
+def parameters(part: Any) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a node or an LLM, or of its class, that stand in a spec file."""
+    return [
+        f
+        for f in dataclasses.fields(part)
+        if f.init and f.compare and not f.metadata.get("python_only")
+    ]

@@ -1,0 +1,286 @@
+"""Broken specs: each refused in under a second, with the place and the mend, nothing loaded."""
+
+# ruff: noqa: E501 - specs stand as users write them
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from limbeck.errors import CheckError
+from limbeck.spec.spec import Spec
+
+# name: (YAML, line of the finding, what must stand in the message, all of these)
+BROKEN: dict[str, tuple[str, int, tuple[str, ...]]] = {
+    "empty": ("", 1, ("the file is empty", "fill it")),
+    "not a mapping": ("- bm25\n", 1, ("must be a mapping",)),
+    "not YAML": ("limbeck: 1\npipelines: {a: [bm25\n", 3, ("must be YAML", "mend the line")),
+    "no version": ("pipelines: {a: [top]}\n", 1, ("must say `limbeck: 1`", "first line")),
+    "another version": ("limbeck: 7\npipelines: {a: [x]}\n", 1, ("got 7",)),
+    "unknown section": (
+        "limbeck: 1\nindexs: {}\npipelines: {a: [x]}\n",
+        2,
+        ("no section 'indexs'", "did you mean indexes?"),
+    ),
+    "no pipelines": ("limbeck: 1\nindexes: {bm25: {bm25: {}}}\n", 1, ("must have pipelines",)),
+    "a key twice": (
+        "limbeck: 1\npipelines:\n  a: [x]\n  a: [y]\n",
+        4,
+        ("'a' stands twice", "take one out"),
+    ),
+    "a tag that runs code": (
+        'limbeck: 1\npipelines:\n  a: !!python/object/apply:os.system ["true"]\n',
+        3,
+        ("no tags", "take it out"),
+    ),
+    "a tag on a name": ("limbeck: 1\npipelines: {a: !!python/name:os.system }\n", 2, ("no tags",)),
+    "an own tag": ("limbeck: 1\npipelines: {a: !exec ls}\n", 2, ("no tags", "take it out")),
+    "an alias": (
+        "limbeck: 1\nindexes: &i {bm25: {bm25: {}}}\npipelines: {a: *i}\n",
+        2,
+        ("no anchors", "write the value out"),
+    ),
+    "a key that is a list": ("limbeck: 1\npipelines: {[a]: x}\n", 2, ("must be a name",)),
+    "a bad name": ("limbeck: 1\npipelines: {'a b': [top]}\n", 2, ("cannot be a name", "letters")),
+    "an unknown node": (
+        "limbeck: 1\npipelines:\n  a:\n    - bn25\n",
+        4,
+        ("pipelines.a", "'bn25' is no index, pipeline or node", "did you mean"),
+    ),
+    "an unknown parameter": (
+        "limbeck: 1\nindexes: {i: {bm25: {K1: 2}}}\npipelines: {a: [i]}\n",
+        2,
+        ("indexes.i.K1", "no parameter 'K1'", "did you mean k1"),
+    ),
+    "a word for a number": (
+        "limbeck: 1\nindexes: {i: {bm25: {k1: high}}}\npipelines: {a: [i]}\n",
+        2,
+        ("indexes.i.k1", "must be a valid number; got 'high'"),
+    ),
+    "a fraction for a whole number": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}}\npipelines: {a: [{i: {k: 2.5}}]}\n",
+        3,
+        ("pipelines.a.k", "valid integer", "got 2.5"),
+    ),
+    "a number out of range": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}}\npipelines: {a: [{i: {k: 0}}]}\n",
+        3,
+        ("pipelines.a", "k must be 1 or more; got 0"),
+    ),
+    "a word that is no choice": (
+        "limbeck: 1\nindexes: {i: {bm25: {formula: tfidf}}}\npipelines: {a: [i]}\n",
+        2,
+        ("indexes.i.formula", "'lucene'", "got 'tfidf'"),
+    ),
+    "a missing parameter": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}}\npipelines: {a: [i, hyde, i]}\n",
+        3,
+        ("pipelines.a[1]", "hyde must have `llm`", "add llm:"),
+    ),
+    "an unknown LLM": (
+        "limbeck: 1\nllms: {qwen: {backend: scripted, model: x}}\n"
+        "indexes: {i: {bm25: {}}}\npipelines: {a: [{hyde: {llm: qwem}}, i]}\n",
+        4,
+        ("pipelines.a[0].llm", "name under llms; got 'qwem'", "did you mean qwen?"),
+    ),
+    "an LLM without a model": (
+        "limbeck: 1\nllms: {qwen: {backend: vllm}}\npipelines: {a: [top]}\n",
+        2,
+        ("llms.qwen.model", "an LLM must have a model"),
+    ),
+    "an unknown back-end": (
+        "limbeck: 1\nllms: {qwen: {backend: vlm, model: x}}\npipelines: {a: [top]}\n",
+        2,
+        ("llms.qwen", "vllm", "got 'vlm:x'"),
+    ),
+    "a key written out": (
+        "limbeck: 1\nllms: {g: {backend: openai, model: x, api_key: sk-abc123456789}}\n"
+        "pipelines: {a: [top]}\n",
+        2,
+        ("llms.g", "${env:"),
+    ),
+    "a path outside": (
+        "limbeck: 1\ncorpora: {c: {path: ../../etc}}\npipelines: {a: [top]}\n",
+        2,
+        ("corpora.c.path", "must lie in the spec's folder", "move the spec"),
+    ),
+    "an absolute path": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}}\npipelines: {a: [{recorded: {path: /etc/passwd}}, i]}\n",
+        3,
+        ("pipelines.a[0].path", "must lie in the spec's folder"),
+    ),
+    "a corpus that is not there": (
+        "limbeck: 1\ncorpora: {c: {path: docs}}\npipelines: {a: [top]}\n",
+        2,
+        ("corpora.c.path", "does not exist"),
+    ),
+    "an unknown corpus": (
+        "limbeck: 1\nindexes: {i: {bm25: {corpus: manual}}}\npipelines: {a: [i]}\n",
+        2,
+        ("indexes.i.corpus", "name under corpora", "there is none"),
+    ),
+    "an index that is no retriever": (
+        "limbeck: 1\nindexes: {i: {top: {k: 3}}}\npipelines: {a: [i]}\n",
+        2,
+        ("indexes.i", "must be a retriever"),
+    ),
+    "an index with a node's name": (
+        "limbeck: 1\nindexes: {hyde: {bm25: {}}}\npipelines: {a: [hyde]}\n",
+        2,
+        ("'hyde' is the name of a node already", "another name"),
+    ),
+    "no steps": ("limbeck: 1\npipelines: {a: []}\n", 2, ("must have steps", "add one")),
+    "a step with two names": (
+        "limbeck: 1\npipelines: {a: [{top: {k: 1}, bm25: {}}]}\n",
+        2,
+        ("a step is a name, or {name: parameters}",),
+    ),
+    "a circle": (
+        "limbeck: 1\npipelines:\n  a: [b, {top: {k: 1}}]\n  b: [a]\n",
+        4,
+        ("must not contain itself", "a -> b -> a"),
+    ),
+    "an ambiguous name": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}}\n"
+        "pipelines:\n  i: [i, {top: {k: 3}}]\n  a: [i, {top: {k: 1}}]\n",
+        5,
+        ("'i' is ambiguous", "rename one"),
+    ),
+    "branches that are no list": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}}\npipelines: {a: [{fuse: {of: i}}]}\n",
+        3,
+        ("pipelines.a.of", "must be a list"),
+    ),
+    "weights that do not fit": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}}\n"
+        "pipelines: {a: [{fuse: {of: [i, i], weights: [1.0]}}]}\n",
+        3,
+        ("pipelines.a", "weights must be 2 numbers"),
+    ),
+    "a template without its place": (
+        "limbeck: 1\nllms: {s: {backend: scripted, model: x, replies: [a]}}\nindexes: {i: {bm25: {}}}\n"
+        "pipelines: {a: [{hyde: {llm: s, template: 'Write.'}}, i]}\n",
+        4,
+        ("pipelines.a[0]", "must have the places {query}"),
+    ),
+    "an unknown task": (
+        "limbeck: 1\nllms: {s: {backend: scripted, model: x, replies: [a]}}\nindexes: {i: {bm25: {}}}\n"
+        "pipelines: {a: [{hyde: {llm: s, task: sci}}, i]}\n",
+        4,
+        ("task of hyde must be one of", "scifact"),
+    ),
+    # What the static check finds in a spec that can be read.
+    "a rewriter without its run": (
+        "limbeck: 1\nllms: {s: {backend: scripted, model: x, replies: [a]}}\n"
+        "indexes: {i: {bm25: {}}}\npipelines:\n  a:\n    - {lamer: {llm: s}}\n    - i\n",
+        6,
+        ("pipelines.a[0]", "lamer reads a run", "put a retriever such as bm25 before it"),
+    ),
+    "a cut without a run": (
+        "limbeck: 1\npipelines: {a: [{top: {k: 3}}]}\n",
+        2,
+        ("pipelines.a", "top reads a run"),
+    ),
+    "unscaled scores": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}, d: {dense: {}}}\n"
+        "pipelines: {a: [{fuse: {of: [i, d], method: linear}}]}\n",
+        3,
+        ("no common scale (bm25, cosine)", "say normalise: minmax"),
+    ),
+    "a branch without a run": (
+        "limbeck: 1\nllms: {s: {backend: scripted, model: x, replies: [a]}}\n"
+        "indexes: {i: {bm25: {}}}\npipelines: {a: [{fuse: {of: [i, {hyde: {llm: s}}]}}]}\n",
+        4,
+        ("pipelines.a.of[1]", "a branch must end in a run", "end it with a retriever"),
+    ),
+    "a prompt that cannot fit": (
+        "limbeck: 1\nllms: {s: {backend: scripted, model: x, replies: [a], context_length: 512}}\n"
+        "indexes: {i: {bm25: {}}}\npipelines: {a: [i, {lamer: {llm: s}}, i]}\n",
+        4,
+        ("pipelines.a[1]", "its answer 128", "holds 512", "take a larger context"),
+    ),
+    "a key that is not set": (
+        'limbeck: 1\nllms: {g: {backend: openai, model: x, api_key: "${env:LIMBECK_NO_KEY}"}}\n'
+        "indexes: {i: {bm25: {}}}\npipelines: {a: [{hyde: {llm: g}}, i]}\n",
+        4,
+        ("LIMBECK_NO_KEY", "export"),
+    ),
+    "a strict cassette that is not there": (
+        "limbeck: 1\nllms: {g: {backend: openai, model: x, cassette: none, cassette_mode: strict}}\n"
+        "indexes: {i: {bm25: {}}}\npipelines: {a: [{hyde: {llm: g}}, i]}\n",
+        4,
+        ("none.jsonl", "does not exist", "record it"),
+    ),
+    "a recording that is not there": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}}\npipelines: {a: [{recorded: {path: x.jsonl}}, i]}\n",
+        3,
+        ("pipelines.a[0]", "which is no file"),
+    ),
+    "an index that is no artifact": (
+        "limbeck: 1\nindexes: {i: {bm25: {path: here}}}\npipelines: {a: [i]}\n",
+        3,
+        ("pipelines.a", "must be an artifact folder"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_spec_is_refused(name, tmp_path):
+    text, line, said = BROKEN[name]
+    (tmp_path / "here").mkdir()
+    path = tmp_path / "spec.yaml"
+    path.write_text(text, encoding="utf-8")
+    started = time.perf_counter()
+    with pytest.raises(CheckError) as raised:
+        Spec.load(path).check()
+    assert time.perf_counter() - started < 1.0
+    messages = [str(problem) for problem in raised.value.problems]
+    found = [m for m in messages if all(part in m for part in said)]
+    assert found, messages
+    assert found[0].startswith(f"spec.yaml:{line}"), found[0]
+
+
+def test_there_are_enough_of_them():
+    assert len(BROKEN) >= 30
+
+
+def test_all_findings_are_told_at_once():
+    with pytest.raises(CheckError) as raised:
+        Spec.loads(
+            "limbeck: 1\nextra: 1\nindexes: {i: {bm25: {k1: x, bb: 1}}}\npipelines: {a: [nope], b: []}\n"
+        )
+    assert len(raised.value.problems) >= 5
+
+
+def test_a_spec_that_would_run_code_runs_none(tmp_path):
+    marker = tmp_path / "ran"
+    for text in (
+        f"limbeck: 1\npipelines: {{a: !!python/object/apply:os.mkdir ['{marker}']}}\n",
+        f"limbeck: 1\npipelines: {{a: [\"__import__('os').mkdir('{marker}')\"]}}\n",
+        f"limbeck: 1\nunsafe: true\npipelines: {{a: [{{'os:mkdir': {{path: '{marker}'}}}}]}}\n",
+    ):
+        with pytest.raises(CheckError):
+            Spec.loads(text, folder=tmp_path)
+    assert not marker.exists()
+
+
+def test_a_link_out_of_the_folder_is_outside(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.jsonl").write_text("{}")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    os.symlink(outside, inside / "link")
+    with pytest.raises(CheckError, match="must lie in the spec's folder"):
+        Spec.loads(
+            "limbeck: 1\nindexes: {i: {bm25: {}}}\n"
+            "pipelines: {a: [{recorded: {path: link/secret.jsonl}}, i]}\n",
+            folder=inside,
+        )
+
+
+def test_a_deep_nest_is_refused_not_a_crash():
+    with pytest.raises(CheckError):
+        Spec.loads("limbeck: 1\npipelines: {a: " + "[" * 5000 + "]" * 5000 + "}\n")

