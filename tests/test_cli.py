@@ -123,6 +123,18 @@ def test_index_and_search(place, capsys):
     assert len(out.splitlines()) == 3
 
 
+def test_scores_reach_the_reply_as_the_retriever_gave_them(place, capsys):
+    from limbeck import BM25, Corpus
+
+    _, out, _ = _run(
+        capsys, "search", place / "spec.yaml", "--pipeline", "own", "postings cache", "--json"
+    )
+    wanted = BM25.index(Corpus.load(place / "docs"))("postings cache").hits(0)
+    hits = json.loads(out)["hits"]
+    assert [(hit["doc_id"], hit["score"]) for hit in hits] == [tuple(hit) for hit in wanted]
+    assert len(hits) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

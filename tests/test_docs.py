@@ -74,3 +74,12 @@ def test_links_between_pages_lead_somewhere():
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             places = (page.parent / target, page.parent / f"{target}.md")
             assert any(place.exists() for place in places), f"{page.name}: {target}"
+
+
+def test_every_test_of_the_table_of_known_defects_exists():
+    table = (ROOT / "docs" / "known-defects.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/\S+\.py)::(\w+)`", table)
+    numbers = {int(n) for n in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    assert numbers == {*range(1, 19), 21, 23, 24}
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"

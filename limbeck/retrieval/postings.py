@@ -322,6 +322,17 @@ class Postings:
         return bounds.astype(np.int64), numbers[order].astype(np.uint32), weights[order]
 
 
+def _sort_each(
+    keys: NDArray[np.uint64], starts: NDArray[np.int64], found: NDArray[np.int64]
+) -> None:
+    """Sort the keys of each query in place."""
+    if len(found) and found.min() * len(found) == len(keys):  # all have as many: one matrix
+        keys.reshape(len(found), -1).sort(axis=1)
+        return
+    for start, n_found in zip((starts - starts[:1]).tolist(), found.tolist(), strict=True):
+        keys[start : start + n_found].sort()
+
+
 def _hits(keys: NDArray[np.uint64], starts: NDArray[np.int64], found: NDArray[np.int64]) -> Hits:
     """Return bounds, rows and scores from sorted keys, of which each query has the first few."""
     bounds = np.concatenate(([0], np.cumsum(found)))
