@@ -2,9 +2,9 @@
 
     python benchmarks/dense_scifact.py FOLDER [--sample 200] [--split test]
 
-Prints the pace of encoding one text a call (what Limbeck does) on one core and on all, and in padded
-batches of 32; how far a vector moves when it is encoded in such a batch; then the quality of the
-node and the pace of its queries. The index is taken from the cache, or built there (minutes).
+Prints the pace of encoding one text a call (what Limbeck does) on one core and on all, and in
+padded batches of 32; how far a vector moves when it is encoded in such a batch; then the quality of
+the node and the pace of its queries. The index is taken from the cache, or built there (minutes).
 """
 
 from __future__ import annotations

@@ -60,16 +60,15 @@ def scifact_pipelines(data: Path) -> dict[str, Node]:
     """Return the pipelines whose figures are known on scifact."""
     bm25, dense = BM25(), Dense(encoder="minilm")
     recorded = data / "generations" / "scifact"
-    both = ("linear", "minmax")
     mugi_bm25 = Recorded(recorded / "mugi.gpt-4.1.jsonl") >> bm25
     mugi_dense = Recorded(recorded / "mugi.gpt-4.1.jsonl", method="mugi") >> dense
     return {
         "minilm": dense,
         "rrf": Fuse((bm25, dense)),
-        "linear": Fuse((bm25, dense), *both),
+        "linear": Fuse((bm25, dense), method="linear", normalise="minmax"),
         **{file.stem: Recorded(file) >> bm25 for file in sorted(recorded.glob("*.jsonl"))},
         "mugi on minilm": mugi_dense,
-        "mugi on both, linear": Fuse((mugi_bm25, mugi_dense), *both),
+        "mugi on both, linear": Fuse((mugi_bm25, mugi_dense), method="linear", normalise="minmax"),
     }
 
 

@@ -17,7 +17,7 @@ __all__ = ["best_keys", "bound_keys", "count_terms", "find_strings", "transpose"
 _ROOM = 32
 """Keys gathered before the best are picked out, at least: picking has a fixed cost."""
 
-_BLOCK = 16
+_BLOCK = 32
 """Documents looked at together: most blocks hold none of the best, and are passed over at once."""
 
 _DENSE = 4
@@ -192,17 +192,25 @@ def _add_up(
 ) -> int:
     """Add each term's values to the totals of its documents, and return the postings read."""
     bounds, rows, values = postings
-    n_docs = np.uint32(len(totals))
     n_read = 0
     for number in range(len(terms)):
         weight = weights[number]
-        for position in range(bounds[terms[number]], bounds[terms[number] + 1]):
-            row = rows[position]
-            if row >= n_docs:
-                return -1
-            totals[row] += weight * values[position] + 0.0  # a sum is never -0.0 then
-        n_read += bounds[terms[number] + 1] - bounds[terms[number]]
+        start, end = bounds[terms[number]], bounds[terms[number] + 1]
+        if _any_beyond(rows[start:end], np.uint32(len(totals))):
+            return -1
+        for position in range(start, end):
+            totals[rows[position]] += weight * values[position] + 0.0  # a sum is never -0.0 then
+        n_read += end - start
     return n_read
+
+
+@njit(cache=True, nogil=True)
+def _any_beyond(rows: NDArray[np.uint32], n_docs: np.uint32) -> bool:
+    """Return whether a row cannot be. Looked for apart, so that both loops are fast."""
+    beyond = False
+    for place in range(len(rows)):
+        beyond |= rows[place] >= n_docs
+    return beyond
 
 
 # The two ways to gather work alike: keys that can be among the best k come into the room; when it

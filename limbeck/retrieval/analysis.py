@@ -84,6 +84,8 @@ def words(text: str) -> list[str]:
     East Asian scripts, and emoji sequences are tokens; all else is left out. The character
     properties are those of the Unicode version that the regex package knows; Lucene's are older.
     """
+    if len(text) <= _MAX_TOKEN and text.isascii():
+        return _ASCII.findall(text)
     return _tokens(text, _word_pattern())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -50,12 +50,13 @@ class Fuse(Fusion):
 
     name: ClassVar[str] = "fuse"
 
+    _: KW_ONLY
     method: Method = "rrf"
     weights: tuple[float, ...] | None = None
     normalise: Normalise | None = None
     constant: float | None = None
     depth: int = 1000
-    k: int = field(default=1000, kw_only=True)
+    k: int = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()

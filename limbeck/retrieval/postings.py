@@ -24,8 +24,8 @@ from limbeck.errors import ArtifactError, DataError, UsageError
 
 __all__ = ["Bags", "Hits", "Postings", "Vocabulary"]
 
-_POSTINGS_PER_THREAD = 1 << 19
-"""Postings worth a thread of their own (one to two milliseconds of work)."""
+_POSTINGS_PER_THREAD = 1 << 20
+"""Postings worth a thread of their own (two to three milliseconds of work)."""
 
 _MAX_REMEMBERED = 1 << 20
 """Terms whose numbers are remembered; a server's memory must not grow with its queries."""

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-
-import ir_measures
 import numpy as np
 import pytest
 
@@ -376,42 +372,3 @@ def test_minilm_from_end_to_end(mini_corpus) -> None:
     assert run.hits(1)[0].doc_id == "a2"
     for position in range(3):
         assert node([queries[position]]).hits(0) == run.hits(position)
-
-
-@pytest.fixture(scope="module")
-def scifact(shared):
-    folder = shared / "data" / "beir" / "scifact"
-    rows = [line.split("\t") for line in (folder / "qrels" / "test.tsv").read_text().splitlines()]
-    qrels = [ir_measures.Qrel(q, d, int(grade)) for q, d, grade in rows[1:]]
-    judged = {qrel.query_id for qrel in qrels}
-    lines = (folder / "queries.jsonl").read_text().splitlines()
-    queries = [Query(v["_id"], v["text"]) for v in map(json.loads, lines) if v["_id"] in judged]
-    return Corpus.load(folder), queries, qrels
-
-
-def measured(run, qrels) -> dict[str, float]:
-    scored = [ir_measures.ScoredDoc(q, *hit) for q, hits in run.items() for hit in hits]
-    measures = [ir_measures.nDCG @ 10, ir_measures.R @ 100]
-    return {str(m): v for m, v in ir_measures.calc_aggregate(measures, qrels, scored).items()}
-
-
-@pytest.mark.collections
-def test_minilm_and_mugi_on_scifact(scifact, shared, monkeypatch) -> None:
-    """Published .645 (fp32: .6457, R@100 .9250); mean of query and MuGI texts .7035, fp32.
-
-    Encoding takes minutes: $LIMBECK_TEST_CACHE names a cache that outlives the test.
-    """
-    corpus, queries, qrels = scifact
-    if "LIMBECK_TEST_CACHE" in os.environ:
-        monkeypatch.setenv("LIMBECK_CACHE", os.environ["LIMBECK_TEST_CACHE"])
-    try:
-        node = Dense.index(corpus)
-    except ArtifactError as error:
-        pytest.skip(f"MiniLM's files are not here: {error}")
-    plain = measured(node(queries), qrels)
-    assert plain["nDCG@10"] >= 0.643
-    assert plain["R@100"] == pytest.approx(0.925, abs=0.005)
-    lines = (shared / "data/generations/scifact/mugi.gpt-4.1.jsonl").read_text().splitlines()
-    texts = {value["query_id"]: tuple(value["text"]) for value in map(json.loads, lines)}
-    mugi = [q.expanded(Expansion(texts[q.query_id], vector_weight=0.5)) for q in queries]
-    assert measured(node(mugi), qrels)["nDCG@10"] == pytest.approx(0.7035, abs=0.004)

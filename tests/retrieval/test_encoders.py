@@ -341,7 +341,7 @@ def test_minilm_by_hand(real_minilm) -> None:
 
 
 def test_minilm_does_not_depend_on_the_batch(real_minilm) -> None:
-    """Bit for bit: the int8 model quantises over a whole call, so each call is one text."""
+    """Bit for bit, in any company and any order."""
     whole = real_minilm.encode_documents(REAL)
     for order in ([4, 3, 2, 1, 0], [2, 0], [1], [1, 2, 1]):
         part = real_minilm.encode_documents([REAL[i] for i in order])
@@ -408,6 +408,13 @@ def test_int8_is_close_to_fp32(real_minilm, monkeypatch) -> None:
     assert cosines.min() > 0.97
 
 
+def test_minilm_takes_any_string(real_minilm) -> None:
+    """A lone surrogate, which JSON can hold, a zero byte, and far too many tokens."""
+    vectors = real_minilm.encode_queries(["\ud800 x", "\x00", "w " * 50_000])
+    assert np.isfinite(vectors).all()
+    assert np.array_equal(vectors[0], real_minilm.encode_queries(["? x"])[0])
+
+
 # Models that need torch
 
 
@@ -439,6 +446,7 @@ def test_contriever_by_hand(tmp_path) -> None:
     assert (encoder.similarity, encoder.dim, encoder.separator) == ("dot", 16, "[SEP]")
     assert encoder.max_tokens == 512
     assert encoder.encode_queries([]).shape == (0, 16)
+    assert np.isfinite(encoder.encode_queries(["\ud800", ""])).all()
 
 
 @pytest.mark.torch

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from limbeck.retrieval.encoders.conventions import Similarity
 from limbeck.types import Document
 
-__all__ = ["Encoder", "unit"]
+__all__ = ["Encoder", "encodable", "unit"]
 
 
 class Encoder(ABC):
@@ -50,6 +50,11 @@ class Encoder(ABC):
     @abstractmethod
     def encode_documents(self, documents: Sequence[Document | str]) -> NDArray[np.float32]:
         """Return the vectors of documents, shape (n, dim); a string is a text without a title."""
+
+
+def encodable(text: str) -> str:
+    """Return a text that tokenizers take: a lone surrogate, which is no character, becomes "?"."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,10 +1,11 @@
 """Torch-free encoding with onnxruntime, one text a call.
 
-The int8 model quantises activations over the whole tensor of a call, so that a text's vector would
-depend on its batch mates and on padding. One text a call, at its own length and on one thread,
-makes a vector depend on the text alone, bit for bit, whatever the batch and the number of cores.
-Several calls run at once instead, one a core. Measured on 2 cores with abstracts of 239 tokens:
-25.9 docs/s so, against 20.1 docs/s in padded batches of 32 with two threads inside each call.
+In a padded batch a text's vector may depend on its batch mates: by the order in which a kernel
+adds, and, in a model that quantises activations, by their values. One text a call, at its own
+length and on one thread, makes a vector depend on the text alone, bit for bit, whatever the batch
+and the number of cores. Several calls run at once instead, one a core. That costs nothing: on 2
+idle cores, abstracts of 239 tokens, 25.9 docs/s so and 20.1 docs/s in padded batches of 32 with two
+threads inside each call (benchmarks/dense_scifact.py).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import UsageError
 from limbeck.fingerprint import digest, fingerprint
-from limbeck.retrieval.encoders.base import Encoder, unit
+from limbeck.retrieval.encoders.base import Encoder, encodable, unit
 from limbeck.retrieval.encoders.conventions import Convention
 from limbeck.retrieval.encoders.minilm import ModelFiles
 from limbeck.types import Document
@@ -101,7 +102,8 @@ class OnnxEncoder(Encoder):
     def _encode(self, texts: list[str]) -> NDArray[np.float32]:
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
-        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
+        encoded = self._tokenizer.encode_batch([encodable(text) for text in texts])
+        ids = [encoding.ids for encoding in encoded]
         pooled = np.stack(_in_threads(self._pooled, ids))
         return unit(pooled) if self._normalise else pooled
 

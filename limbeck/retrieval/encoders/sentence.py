@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import UsageError
 from limbeck.fingerprint import digest, fingerprint
-from limbeck.retrieval.encoders.base import Encoder
+from limbeck.retrieval.encoders.base import Encoder, encodable
 from limbeck.retrieval.encoders.conventions import Convention
 from limbeck.retrieval.encoders.folders import ModelFolder, without_bars
 from limbeck.types import Document
@@ -89,7 +89,7 @@ class SentenceEncoder(Encoder):
             return np.zeros((0, self.dim), dtype=np.float32)
         with self._lock:
             vectors: NDArray[np.float32] = getattr(self._model, side)(
-                texts,
+                [encodable(text) for text in texts],
                 prompt=prefix,
                 normalize_embeddings=bool(self._convention.normalise),
                 show_progress_bar=False,

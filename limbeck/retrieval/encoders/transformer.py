@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import UsageError
 from limbeck.fingerprint import digest, fingerprint
-from limbeck.retrieval.encoders.base import Encoder, unit
+from limbeck.retrieval.encoders.base import Encoder, encodable, unit
 from limbeck.retrieval.encoders.conventions import Convention
 from limbeck.retrieval.encoders.folders import ModelFolder, without_bars
 from limbeck.types import Document
@@ -162,8 +162,9 @@ class _Tower:
         return unit(vectors) if self._normalise else vectors
 
     def _ids(self, given: _Input) -> list[int]:
+        second = None if given.second is None else encodable(given.second)
         cut: list[int] = self._tokenizer(
-            given.first, given.second, truncation=True, max_length=self.max_tokens
+            encodable(given.first), second, truncation=True, max_length=self.max_tokens
         )["input_ids"]
         return cut
 
