@@ -26,7 +26,8 @@ from limbeck.corpus import Corpus
 from limbeck.eval.datasets import Dataset
 from limbeck.eval.experiment import Experiment
 from limbeck.eval.report import write_report
-from limbeck.pipeline import Execution, Node, Reranker, State
+from limbeck.execution import Execution, State
+from limbeck.pipeline import Node, Reranker
 from limbeck.retrieval.bm25 import BM25
 from limbeck.types import Qrels, Query, Run
 

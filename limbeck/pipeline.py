@@ -1,4 +1,4 @@
-"""Nodes, their families, their composition by `>>`, the static check, and their execution.
+"""Nodes, their families, their composition by `>>`, and the static check.
 
 A node is a frozen dataclass; its fields are its parameters. A batch of queries is the primitive,
 and a result never depends on the batch it came in. `a >> b` is a pipeline, which is a node again.
@@ -9,68 +9,32 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import dataclasses
-import json
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from threading import Lock
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from limbeck.errors import CheckError, DataError, Problem, UsageError
+from limbeck.execution import Execution, State
 from limbeck.fingerprint import digest, fingerprint
-from limbeck.meter import Usage, metered
-from limbeck.types import Documents, Expansion, Query, Run, as_queries
+from limbeck.meter import Usage
+from limbeck.types import Documents, Expansion, Query, Run
 
 __all__ = [
-    "Execution",
     "Fusion",
     "Given",
-    "Memo",
     "Node",
     "Pipeline",
     "Reranker",
     "Retriever",
     "Rewriter",
-    "State",
-    "Step",
     "Top",
     "require_one_corpus",
 ]
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class State:
-    """What flows from node to node: the queries, and the run once there is one.
-
-    The keys say how each of them came to be, so that equal work is done once.
-    """
-
-    queries: tuple[Query, ...]
-    queries_key: str
-    run: Run | None = None
-    run_key: str = ""
-
-    @staticmethod
-    def start(queries: str | Query | Iterable[str | Query], run: Run | None = None) -> State:
-        """Return the state before the first node."""
-        made = as_queries(queries)
-        return State(made, _content_key(made), run, "" if run is None else run.digest())
-
-
-def _content_key(queries: Sequence[Query]) -> str:
-    """Return the digest of queries; `fingerprint` would take longer than some nodes do."""
-    content = [
-        (q.query_id, q.text, q.excluded, q.expansions and fingerprint(q.expansions))
-        for q in queries
-    ]
-    return digest(json.dumps(content))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,68 +48,6 @@ class Given:
 
     kind: str | None = None
     corpus: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one node did once: its work in seconds, its LLM usage, and its degradations."""
-
-    node: str
-    seconds: float
-    usage: Usage = field(default_factory=Usage)
-    notes: tuple[tuple[str, int], ...] = ()
-
-
-class Memo:
-    """Products of nodes by key, shared by the executions that are given it; safe for threads."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._products: dict[str, Future[tuple[Any, Step]]] = {}
-        self._lock = Lock()
-
-    def once(self, key: str, node: str, work: Callable[[], _T]) -> tuple[_T, Step]:
-        """Return the product of the work under a key, done now or taken from an earlier call."""
-        with self._lock:
-            found = self._products.get(key)
-            future = self._products.setdefault(key, Future())
-        if found is None:
-            try:
-                future.set_result(_timed(node, work))
-            except BaseException as error:
-                with self._lock:
-                    del self._products[key]
-                future.set_exception(error)
-                raise
-        return cast("tuple[_T, Step]", future.result())
-
-
-def _timed(node: str, work: Callable[[], _T]) -> tuple[_T, Step]:
-    started = time.perf_counter()
-    with metered() as meter:
-        product = work()
-    seconds = time.perf_counter() - started
-    return product, Step(node, seconds, meter.usage, tuple(meter.notes.items()))
-
-
-class Execution:
-    """One pass of a batch through a pipeline; `steps` is its account."""
-
-    def __init__(self, memo: Memo | None = None) -> None:
-        """Use a memo to share work with other executions."""
-        self._memo = memo or Memo()
-        self._steps: dict[str, Step] = {}
-
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        """Each distinct piece of work that the result needed, once, in the order it ended."""
-        return tuple(self._steps.values())
-
-    def once(self, key: str, node: Node, work: Callable[[], _T]) -> _T:
-        """Return a node's product under a key, and take it into the account."""
-        product, step = self._memo.once(key, node.name, work)
-        self._steps.setdefault(key, step)
-        return product
 
 
 @dataclass(frozen=True)
@@ -338,7 +240,7 @@ class Retriever(Node):
     def advance(self, state: State, execution: Execution) -> State:
         """Return the state with this retriever's run."""
         key = digest(state.queries_key, self.fingerprint)
-        run = execution.once(key, self, lambda: self._retrieve(state.queries))
+        run = execution.once(key, self.name, lambda: self._retrieve(state.queries))
         return dataclasses.replace(state, run=run, run_key=key)
 
     def _retrieve(self, queries: Sequence[Query]) -> Run:
@@ -382,7 +284,7 @@ class Rewriter(Node):
             raise UsageError(f"{self.name} reads a run; got none; put a retriever before it")
         read = state.run_key if self.reads_run else ""
         key = digest(state.queries_key, read, self.fingerprint)
-        queries = execution.once(key, self, lambda: self._rewrite(state))
+        queries = execution.once(key, self.name, lambda: self._rewrite(state))
         return dataclasses.replace(state, queries=queries, queries_key=key)
 
     def _rewrite(self, state: State) -> tuple[Query, ...]:
@@ -414,7 +316,7 @@ class Reranker(Node):
         if read is None:
             raise UsageError(f"{self.name} reads a run; got none; put a retriever before it")
         key = digest(state.queries_key, state.run_key, self.fingerprint)
-        run = execution.once(key, self, lambda: self.rerank(state.queries, read))
+        run = execution.once(key, self.name, lambda: self.rerank(state.queries, read))
         return dataclasses.replace(state, run=run, run_key=key)
 
     def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
@@ -475,7 +377,7 @@ class Fusion(Node):
         ended = self._branches(state, execution)
         runs = [self._run_of(branch, position) for position, branch in enumerate(ended)]
         key = digest(self.fingerprint, *(branch.run_key for branch in ended))
-        run = execution.once(key, self, lambda: self.fuse(runs))
+        run = execution.once(key, self.name, lambda: self.fuse(runs))
         return dataclasses.replace(state, run=run, run_key=key)
 
     def _branches(self, state: State, execution: Execution) -> list[State]:

@@ -10,8 +10,9 @@ from typing import ClassVar
 import pytest
 
 from limbeck.errors import CheckError, DataError, UsageError
+from limbeck.execution import Execution, Memo, State
 from limbeck.meter import Usage, charge, note
-from limbeck.pipeline import Execution, Memo, Pipeline, Retriever, State, Top
+from limbeck.pipeline import Pipeline, Retriever, Top
 from limbeck.retrieval.fusion import Fuse
 from limbeck.types import Query
 from tests.fakes import CORPUS, FirstHit, Listed, Reversed, Suffixed, Together, run_of, same

@@ -19,7 +19,8 @@ from limbeck.eval.measures import DEFAULT_MEASURES, parse_measures
 from limbeck.eval.outcome import Shelf, execute
 from limbeck.eval.results import DatasetResult, PipelineResult, Report, compare, judge
 from limbeck.eval.significance import N_FLIPS, N_RESAMPLES
-from limbeck.pipeline import Given, Memo, Node, State
+from limbeck.execution import Memo, State
+from limbeck.pipeline import Given, Node
 from limbeck.progress import track
 
 __all__ = ["RESUME_FOLDER", "TIE_RULE", "Experiment"]

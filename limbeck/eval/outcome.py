@@ -13,9 +13,10 @@ import limbeck
 from limbeck.artifact import Artifact, write_artifact
 from limbeck.errors import LimbeckError
 from limbeck.eval.datasets import Dataset
+from limbeck.execution import Execution, Memo, State, Step
 from limbeck.fingerprint import digest
 from limbeck.meter import Usage
-from limbeck.pipeline import Execution, Memo, Node, State, Step
+from limbeck.pipeline import Node
 from limbeck.types import Run
 
 __all__ = ["Outcome", "Shelf", "execute"]

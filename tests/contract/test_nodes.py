@@ -19,18 +19,9 @@ from limbeck.agents.mugi import MuGI
 from limbeck.agents.query2doc import Query2Doc
 from limbeck.agents.recorded import Recorded
 from limbeck.corpus import Corpus
+from limbeck.execution import Execution, State
 from limbeck.llm.model import LLM
-from limbeck.pipeline import (
-    Execution,
-    Fusion,
-    Given,
-    Node,
-    Reranker,
-    Retriever,
-    Rewriter,
-    State,
-    Top,
-)
+from limbeck.pipeline import Fusion, Given, Node, Reranker, Retriever, Rewriter, Top
 from limbeck.registry import node_class, node_names
 from limbeck.retrieval.bm25 import BM25
 from limbeck.retrieval.dense import Dense

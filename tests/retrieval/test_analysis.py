@@ -19,7 +19,9 @@ LUCENE = json.loads((Path(__file__).parent / "lucene_8_7.json").read_text(encodi
 
 
 def _rows(kind):
-    return [pytest.param(row["text"], row["terms"], id=ascii(row["text"])[:30]) for row in LUCENE[kind]]
+    return [
+        pytest.param(row["text"], row["terms"], id=ascii(row["text"])[:30]) for row in LUCENE[kind]
+    ]
 
 
 @pytest.mark.parametrize(("text", "terms"), _rows("english"))

@@ -7,7 +7,7 @@ import pytest
 
 from limbeck.corpus import Corpus
 from limbeck.errors import ArtifactError, CheckError, DataError, UsageError
-from limbeck.pipeline import Execution, State
+from limbeck.execution import Execution, State
 from limbeck.retrieval import dense as module
 from limbeck.retrieval.dense import Dense
 from limbeck.retrieval.encoders.base import unit

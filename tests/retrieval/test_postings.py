@@ -41,7 +41,9 @@ def _found(hits, position):
 
 
 values = st.sampled_from([-1.5, -0.25, 0.0, 0.25, 0.5, 1.0, 3.0])
-documents_ = st.lists(st.dictionaries(st.sampled_from(TERMS), values, max_size=6), min_size=1, max_size=150)
+documents_ = st.lists(
+    st.dictionaries(st.sampled_from(TERMS), values, max_size=6), min_size=1, max_size=150
+)
 queries_ = st.lists(
     st.dictionaries(st.sampled_from([*TERMS, "unknown"]), values, max_size=8), max_size=6
 )
@@ -51,7 +53,9 @@ queries_ = st.lists(
 @given(documents_, queries_, st.integers(1, 60))
 def test_the_best_are_those_of_a_full_sort(documents, queries, k):
     hits = _postings(documents).top(queries, k)
-    assert [_found(hits, i) for i in range(len(queries))] == [_naive(documents, q, k) for q in queries]
+    assert [_found(hits, i) for i in range(len(queries))] == [
+        _naive(documents, q, k) for q in queries
+    ]
 
 
 @settings(max_examples=50, deadline=None)
@@ -90,7 +94,9 @@ def test_threads_change_no_bit(threads):
         {t: float(v) for t, v in zip(TERMS, rng.normal(size=12), strict=True) if v > 0.3}
         for _ in range(500)
     ]
-    queries = [{t: float(w) for t, w in zip(TERMS, rng.normal(size=12), strict=True)} for _ in range(20)]
+    queries = [
+        {t: float(w) for t, w in zip(TERMS, rng.normal(size=12), strict=True)} for _ in range(20)
+    ]
     index = _postings(documents)
     alone = index.top(queries, 30, threads=1)
     for one, other in zip(alone, index.top(queries, 30, threads=threads), strict=True):
