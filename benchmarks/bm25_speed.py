@@ -1,6 +1,6 @@
 """Time BM25 beside bm25s (numba back-end, its own tokenizer with PyStemmer) on BEIR folders.
 
-    python benchmarks/bm25_speed.py FOLDER [FOLDER ...] [--repeats 7] [--split test]
+    python benchmarks/bm25_speed.py FOLDER [FOLDER ...] [--repeats 15] [--split test]
 
 Both start from texts in memory. "index" is analysis and index; ours ends with the index on disk and
 opened again, theirs in memory ("index, saved": theirs with a save as well). "queries" is analysis
@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,26 +36,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folders", nargs="+", type=Path, help="BEIR folders")
     parser.add_argument("--split", default="test", help="queries that this split judges")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     print(f"{'collection':18} {'work':28} {'limbeck s':>10} {'bm25s s':>10} {'ratio':>6}")
     for folder in options.folders:
-        for work, ours, theirs in cases(folder, options.split):
-            mine, other = alternated(ours, theirs, options.repeats)
-            print(f"{folder.name:18} {work:28} {mine:10.4f} {other:10.4f} {mine / other:6.2f}")
+        with tempfile.TemporaryDirectory(prefix="bm25-speed-") as scratch:
+            for work, ours, theirs in cases(folder, options.split, Path(scratch)):
+                mine, other = alternated(ours, theirs, options.repeats)
+                print(f"{folder.name:18} {work:28} {mine:10.4f} {other:10.4f} {mine / other:6.2f}")
 
 
 Case = tuple[str, Callable[[], object], Callable[[], object]]
 
 
-def cases(folder: Path, split: str) -> list[Case]:
+def cases(folder: Path, split: str, scratch: Path) -> list[Case]:
     """Return what is timed: a name, and each side's work."""
     read = Corpus.load(folder)
     corpus = Corpus.from_documents(read.documents())
     texts = [document.contents for document in corpus.documents()]
     queries = judged_queries(folder, split)
     asked = [query.text for query in queries]
-    scratch = Path(tempfile.mkdtemp(prefix="bm25-speed-"))
 
     def build() -> BM25:
         return BM25.index(corpus, path=scratch / f"{time.perf_counter_ns()}", k1=K1, b=B)
@@ -68,8 +69,8 @@ def cases(folder: Path, split: str) -> list[Case]:
     rows += [
         (
             f"{len(queries)} queries, k={k}, threads={threads}",
-            limited(threads, lambda k=k: node.top(k)(queries)),
-            lambda k=k, n=threads: ask_theirs(tokenizer, other, asked, k, n),
+            limited(threads, partial(node.top(k), queries)),
+            partial(ask_theirs, tokenizer, other, asked, k, threads),
         )
         for k in (10, 1000)
         for threads in (1, 2)

@@ -131,7 +131,7 @@ class Artifact:
             loaded: NDArray[Any] = np.load(
                 self.path / f"{name}.npy", mmap_mode="r", allow_pickle=False
             )
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a damaged header is parsed as Python, and fails as such
             raise ArtifactError(
                 f"{self.path / name}.npy must be a readable array; got: {error}; build it again"
             ) from error

@@ -50,12 +50,14 @@ class Reference:
     def _ranked(
         self, query: Mapping[str, float], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        terms = sorted(term for term, weight in query.items() if weight)
+        numbers = dict(zip(query, self._bags.vocabulary.find(list(query)).tolist(), strict=True))
+        terms = sorted(term for term, weight in query.items() if weight and numbers[term] >= 0)
         scores = np.zeros(len(self._bags))
         for term in terms:
             scores += query[term] * self._model.get_scores([term])
         rounded = (scores * self._scale).astype(np.float32)
-        rows = np.unique(self._rows[np.isin(self._bags.terms, self._bags.vocabulary.find(terms))])
+        held = np.isin(self._bags.terms, [numbers[term] for term in terms])
+        rows = np.unique(self._rows[held])
         rows = rows[np.lexsort((rows, -rounded[rows]))][:k]
         return rows, rounded[rows]
 

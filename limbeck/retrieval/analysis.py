@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from itertools import pairwise
@@ -64,7 +64,7 @@ _EAST_ASIAN = r"\p{Script=Han}\p{Script=Hiragana}\p{WB=Katakana}\p{Script=Hangul
 
 _ASCII_CORE = r"(?:[A-Za-z]++(?:[:.'][A-Za-z]++)*+|[0-9]++(?:[,;.'][0-9]++)*+)++"
 _ASCII_PLAIN = r"[A-Za-z]++(?![0-9_:.'])"  # most words; found faster alone
-_ASCII = re.compile(rf"{_ASCII_PLAIN}|_*+{_ASCII_CORE}(?:_++{_ASCII_CORE})*+_*+")
+_ASCII = re.compile(rf"{_ASCII_PLAIN}|(?<!_)_*+{_ASCII_CORE}(?:_++{_ASCII_CORE})*+_*+")
 
 
 class _Pattern(Protocol):
@@ -72,9 +72,7 @@ class _Pattern(Protocol):
 
     def findall(self, string: str, pos: int = ..., endpos: int = ..., /) -> list[str]: ...
 
-    def search(self, string: str, pos: int = ..., endpos: int = ..., /) -> re.Match[str] | None: ...
-
-    def match(self, string: str, pos: int = ..., endpos: int = ..., /) -> re.Match[str] | None: ...
+    def match(self, string: str, /) -> re.Match[str] | None: ...
 
 
 def words(text: str) -> list[str]:
@@ -96,7 +94,7 @@ def _tokens(text: str, pattern: _Pattern) -> list[str]:
     """
     found = _ASCII.findall(text) if text.isascii() else _mixed_tokens(text, pattern)
     if len(text) > _MAX_TOKEN and max(map(len, found), default=0) > _MAX_TOKEN:
-        return _cut_tokens(text, pattern)
+        return [piece for token in found for piece in _pieces(token, pattern)]
     return found
 
 
@@ -116,22 +114,17 @@ def _mixed_tokens(text: str, pattern: _Pattern) -> list[str]:
     return found + _ASCII.findall(text, done)
 
 
-def _cut_tokens(text: str, pattern: _Pattern) -> list[str]:
-    """Return the tokens of a text where each ends within 255 characters of its start.
+def _pieces(token: str, pattern: _Pattern) -> Iterator[str]:
+    """Yield the pieces of a token, each as long as it can be in 255 characters.
 
     The rest of a longer one is broken as if it began there, which is what Lucene does.
     """
-    found: list[str] = []
     position = 0
-    while match := pattern.search(text, position):
-        position = match.end()
-        if position - match.start() > _MAX_TOKEN:
-            cut = pattern.match(text, match.start(), match.start() + _MAX_TOKEN)
-            position = cut.end() if cut else match.start() + 1
-            match = cut
-        if match:
-            found.append(match[0])
-    return found
+    while position < len(token):
+        piece = pattern.match(token[position : position + _MAX_TOKEN])
+        if piece:
+            yield piece[0]
+        position += len(piece[0]) if piece else 1
 
 
 @cache
@@ -183,7 +176,9 @@ def _word(letter: str, *, katakana: str | None) -> str:
     core = rf"(?:{letters}|{digits})++"
     if katakana is not None:
         core = rf"(?:(?:{katakana}{_MARKS})++|{core})"
-    return rf"(?:{joiner})*+{core}(?:(?:{joiner})++{core})*+(?:{joiner})*+"
+    # A run of joiners without a word is passed over at once, not tried again from each of them.
+    start = rf"(?<!\p{{WB=ExtendNumLet}})(?:{joiner})*+"
+    return rf"{start}{core}(?:(?:{joiner})++{core})*+(?:{joiner})*+"
 
 
 def _emoji() -> str:
@@ -196,7 +191,7 @@ def _emoji() -> str:
     modifier = rf"\p{{Emoji_Modifier}}{marks}"
     modified = rf"\p{{Emoji_Modifier_Base}}{marks}{modifier}"
     pictograph = rf"\p{{Extended_Pictographic}}{marks}\ufe0f?+"
-    unit = rf"(?:\u200d*+(?:{modified}|{pictograph})|{modifier})"
+    unit = rf"(?:\u200d{{0,9}}+(?:{modified}|{pictograph})|{modifier})"
     joined = rf"{unit}(?:(?:\u200d++|(?<=\u200d)){unit})*+"
     keycap = rf"[#*][{kinds}--[\ufe0e\ufe0f\u20e3]]*+\ufe0f?+\u20e3{marks}"
     flag = rf"(?:\p{{WB=Regional_Indicator}}{_MARKS}){{2}}"

@@ -244,7 +244,7 @@ class BM25(IndexNode[BM25Index]):
         for text, weight in query.weighted_texts():
             for term in self.analyse(text):
                 weights[term] = weights.get(term, 0.0) + weight
-        for term, weight in query.weighted_terms():
+        for term, weight in query.weighted_terms() if query.expansions else ():
             weights[term] = weights.get(term, 0.0) + weight
         return weights
 

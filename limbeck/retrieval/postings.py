@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
@@ -24,8 +25,8 @@ from limbeck.errors import ArtifactError, DataError, UsageError
 
 __all__ = ["Bags", "Hits", "Postings", "Vocabulary"]
 
-_POSTINGS_PER_THREAD = 1 << 20
-"""Postings worth a thread of their own (two to three milliseconds of work)."""
+_POSTINGS_PER_THREAD = 1 << 19
+"""Postings worth a thread of their own (one to two milliseconds of work)."""
 
 _MAX_REMEMBERED = 1 << 20
 """Terms whose numbers are remembered; a server's memory must not grow with its queries."""
@@ -147,8 +148,8 @@ class Bags:
     @staticmethod
     def load(artifact: Artifact) -> Bags:
         """Return the bags that lie in an artifact."""
-        bounds = _bounds_of(artifact, "bag_bounds", "bag_terms")
-        terms, counts = _array(artifact, "bag_terms"), _array(artifact, "bag_counts")
+        bounds = _bounds_of(artifact, "bag_bounds", "bag_terms", "i4")
+        terms, counts = _array(artifact, "bag_terms", "i4"), _array(artifact, "bag_counts", "u")
         if len(terms) != len(counts):
             raise _damaged(artifact)
         return Bags(_load_vocabulary(artifact), bounds, terms, counts)
@@ -168,15 +169,21 @@ class Bags:
         return lengths
 
     def take(self, rows: Sequence[int] | NDArray[np.integer]) -> Bags:
-        """Return the bags of some documents, in the order given."""
+        """Return the bags of some documents, in the order given.
+
+        Raises:
+            ArtifactError: a term's number cannot be.
+        """
         pieces = [slice(int(self.bounds[row]), int(self.bounds[row + 1])) for row in rows]
         bounds = np.cumsum([0, *(piece.stop - piece.start for piece in pieces)], dtype=np.int64)
-        return Bags(
-            self.vocabulary,
-            bounds,
-            np.concatenate([self.terms[:0], *(self.terms[piece] for piece in pieces)]),
-            np.concatenate([self.counts[:0], *(self.counts[piece] for piece in pieces)]),
-        )
+        terms = np.concatenate([self.terms[:0], *(self.terms[piece] for piece in pieces)])
+        counts = np.concatenate([self.counts[:0], *(self.counts[piece] for piece in pieces)])
+        if len(terms) and not 0 <= terms.min() <= terms.max() < len(self.vocabulary):
+            raise ArtifactError(
+                f"documents must have terms below {len(self.vocabulary)}; one does not; "
+                "the index is damaged, build it again"
+            )
+        return Bags(self.vocabulary, bounds, terms, counts)
 
 
 def _sorted_terms(seen: Iterable[str]) -> list[str]:
@@ -235,8 +242,9 @@ class Postings:
         Raises:
             ArtifactError: the arrays do not fit together.
         """
-        bounds = _bounds_of(artifact, "posting_bounds", "posting_rows")
-        rows, values = _array(artifact, "posting_rows"), _array(artifact, "posting_values")
+        bounds = _bounds_of(artifact, "posting_bounds", "posting_rows", "i4")
+        rows = _array(artifact, "posting_rows", "i4")
+        values = _array(artifact, "posting_values", "f4")
         vocabulary = _load_vocabulary(artifact)
         if len(vocabulary) != len(bounds) - 1 or len(rows) != len(values):
             raise _damaged(artifact)
@@ -291,12 +299,9 @@ class Postings:
             _sort_each(keys[starts[part[0]] : starts[part[1]]], starts[slice(*part)], found)
             return found
 
-        parts = _parts(len(queries), threads or _threads_worth(n_postings))
-        if len(parts) == 1:
-            found = work(parts[0])
-        else:
-            with ThreadPoolExecutor(len(parts), thread_name_prefix="limbeck-postings") as pool:
-                found = np.concatenate(list(pool.map(work, parts)))
+        own, *others = _parts(len(queries), threads or _threads_worth(n_postings))
+        waited = [_helpers().submit(work, part) for part in others]
+        found = np.concatenate([work(own), *(future.result() for future in waited)])
         if (found < 0).any():
             raise ArtifactError(
                 f"postings must name rows below {self.n_docs}; one does not; the index is damaged, "
@@ -353,29 +358,47 @@ def _threads_worth(n_postings: int) -> int:
     return max(1, min(allowed, os.cpu_count() or 1, n_postings // _POSTINGS_PER_THREAD))
 
 
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    """Return threads that are kept: new ones cost as much as a small batch."""
+    os.register_at_fork(after_in_child=_helpers.cache_clear)  # a child process has none of them
+    n_threads = max(1, (os.cpu_count() or 1) - 1)
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="limbeck-postings")
+
+
 def _parts(n_queries: int, n_parts: int) -> list[tuple[int, int]]:
     """Return consecutive ranges of queries, at least one and none but that one empty."""
     ends = np.linspace(0, n_queries, min(n_parts, max(n_queries, 1)) + 1).astype(int).tolist()
     return list(pairwise(ends))
 
 
-def _array(artifact: Artifact, name: str) -> NDArray[Any]:
-    """Return an array as a plain view: compiled code knows no memory-mapped subclass."""
-    return np.asarray(artifact.array(name))
+def _array(artifact: Artifact, name: str, kind: str) -> NDArray[Any]:
+    """Return an array as a plain view: compiled code knows no memory-mapped subclass.
+
+    Args:
+        artifact: where it lies.
+        name: its name.
+        kind: its type: "i4" for int32, "u" for any unsigned integer, and so on.
+    """
+    found = np.asarray(artifact.array(name))
+    whole = f"{found.dtype.kind}{found.dtype.itemsize}".startswith(kind)
+    if found.ndim != 1 or not whole or not found.dtype.isnative:
+        raise _damaged(artifact)
+    return found
 
 
-def _bounds_of(artifact: Artifact, name: str, of: str) -> NDArray[np.int64]:
+def _bounds_of(artifact: Artifact, name: str, of: str, kind: str) -> NDArray[np.int64]:
     """Return bounds that were found to be bounds of the array that they divide."""
-    bounds = _array(artifact, name)
-    whole = len(bounds) > 0 and bounds[0] == 0 and bounds[-1] == len(_array(artifact, of))
+    bounds = _array(artifact, name, "i8")
+    whole = len(bounds) > 0 and bounds[0] == 0 and bounds[-1] == len(_array(artifact, of, kind))
     if not whole or (np.diff(bounds) < 0).any():
         raise _damaged(artifact)
     return bounds
 
 
 def _load_vocabulary(artifact: Artifact) -> Vocabulary:
-    bounds = _bounds_of(artifact, "vocabulary_bounds", "vocabulary")
-    return Vocabulary(_array(artifact, "vocabulary"), bounds)
+    bounds = _bounds_of(artifact, "vocabulary_bounds", "vocabulary", "u1")
+    return Vocabulary(_array(artifact, "vocabulary", "u1"), bounds)
 
 
 def _damaged(artifact: Artifact) -> ArtifactError:

@@ -1,4 +1,4 @@
-"""Analysis beside Lucene: what its analysers returned for the same texts lies in lucene_8_7.json."""
+"""Analysis beside Lucene: what its analysers returned for these texts lies in lucene_8_7.json."""
 
 from __future__ import annotations
 
@@ -56,10 +56,9 @@ def test_a_space_always_separates(left, right):
     assert words(f"{left} {right}") == words(left) + words(right)
 
 
-@given(st.text(alphabet=ALPHABET[:16], max_size=40))
+@given(st.text(alphabet="abz019 _:.,;'\"-\n", max_size=40))
 def test_the_ascii_way_equals_the_unicode_way(text):
-    unicode = analysis._word_pattern().findall(text)
-    assert words(text) == [token for token in unicode if token.isascii() and token[0] not in "#👍"]
+    assert words(text) == analysis._word_pattern().findall(text)
 
 
 @given(st.text(max_size=300))
@@ -75,7 +74,7 @@ def test_tokens_stand_in_the_text_in_order_and_are_short(text):
     [
         ("german", "Die Häuser und Katzen", ["die", "haus", "und", "katz"]),
         ("french", "L'avion continuellement", ["avion", "continuel"]),
-        ("turkish", "IŞIK İstanbul", ["ışık", "istanbul"]),
+        ("turkish", "IŞIK İstanbul", ["\u0131ş\u0131k", "istanbul"]),
         ("none", "Running Dogs' IDs", ["running", "dogs", "ids"]),
     ],
 )
@@ -146,6 +145,9 @@ def test_the_memory_of_terms_is_bounded(monkeypatch):
     assert len(analyzer._terms) <= 10
 
 
-def test_a_long_text_without_spaces_takes_linear_time():
-    assert len(words("é" + "ab1" * 300_000)) == -(-900_001 // 255)
-    assert words("." * 1_000_000 + "é") == ["é"]
+@pytest.mark.timeout(60)
+def test_long_texts_without_spaces_take_linear_time():
+    assert len(words("é" + "ab1" * 100_000)) == -(-300_001 // 255)
+    assert len(words("ab1" * 100_000)) == -(-300_000 // 255)
+    for filler in "._#\u200d\u0301":
+        assert words(filler * 300_000 + " é") == ["é"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -101,6 +104,23 @@ def test_threads_change_no_bit(threads):
     alone = index.top(queries, 30, threads=1)
     for one, other in zip(alone, index.top(queries, 30, threads=threads), strict=True):
         assert one.tobytes() == other.tobytes()
+
+
+def test_a_forked_process_has_threads_of_its_own():
+    code = """
+import os
+from limbeck.retrieval.postings import Bags, Postings
+import numpy as np
+bags = Bags.of([["a"], ["a", "b"]])
+index = Postings.invert(bags.vocabulary, bags.bounds, bags.terms, bags.counts.astype("f4"))
+before = index.top([{"a": 1.0}] * 4, 2, threads=4)
+child = os.fork()
+if not child:
+    after = index.top([{"a": 1.0}] * 4, 2, threads=4)
+    os._exit(0 if after.rows.tolist() == before.rows.tolist() else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_work_is_shared_by_threads_only_where_it_is_worth_it(monkeypatch):
@@ -249,3 +269,11 @@ def test_a_row_that_cannot_be_is_an_error_and_no_crash(saved, tmp_path, row):
     write_artifact(tmp_path / "y", kind="test", version=1, parameters={}, arrays=damaged)
     with pytest.raises(ArtifactError, match="must name rows below 3"):
         _opened(tmp_path / "y")[0].top([{"b": 1.0}], 3)
+
+
+def test_a_term_that_cannot_be_is_an_error(saved, tmp_path):
+    _, arrays, _ = saved
+    damaged = {**arrays, "bag_terms": arrays["bag_terms"] + 3}
+    write_artifact(tmp_path / "y", kind="test", version=1, parameters={}, arrays=damaged)
+    with pytest.raises(ArtifactError, match="must have terms below 3"):
+        _opened(tmp_path / "y")[1].take([0])
