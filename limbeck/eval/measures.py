@@ -84,11 +84,23 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str]) -> PerQuery:
     values = np.full((len(query_ids), len(names)), np.nan)
     row = {query_id: number for number, query_id in enumerate(query_ids)}
     column = {name: number for number, name in enumerate(names)}
-    evaluator = ir_measures.evaluator([_measure(name) for name in names], dict(qrels.judgements))
+    evaluator = ir_measures.evaluator([_measure(name) for name in names], _measurable(qrels))
     for metric in evaluator.iter_calc(_by_rank(run, row)):
         values[row[metric.query_id], column[str(metric.measure)]] = metric.value
     assert not np.isnan(values).any(), "ir_measures left a query without a value"
     return PerQuery(query_ids, names, values)
+
+
+def _measurable(qrels: Qrels) -> dict[str, dict[str, int]]:
+    """Return the judgements with grade 0 for all of a query that has none but negative grades.
+
+    trec_eval never comes back from some of such queries (it reads a level below its first); their
+    measures are 0 with either grade.
+    """
+    return {
+        query_id: dict(grades) if max(grades.values(), default=0) >= 0 else dict.fromkeys(grades, 0)
+        for query_id, grades in qrels.judgements.items()
+    }
 
 
 def _by_rank(run: Run, judged: Mapping[str, int]) -> dict[str, dict[str, float]]:
