@@ -12,6 +12,7 @@ from limbeck.errors import Problem, SpecError
 __all__ = ["Entry", "parse"]
 
 _MAX_BYTES = 1 << 20
+_MAX_DEPTH = 64
 _STANDARD = "tag:yaml.org,2002:"
 _TAGS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "seq", "map"})
 
@@ -45,7 +46,7 @@ def parse(text: str, *, name: str) -> Entry:
     if len(text.encode(errors="replace")) > _MAX_BYTES:
         raise _error(name, 1, f"a spec must have at most {_MAX_BYTES} bytes", "split it")
     try:
-        _refuse_anchors(text, name)
+        _refuse_anchors_and_depth(text, name)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:
             raise _error(name, 1, "a spec must be a mapping; the file is empty", "fill it")
@@ -56,20 +57,25 @@ def parse(text: str, *, name: str) -> Entry:
         raise _error(name, line, f"a spec must be YAML; {error.problem}", "mend the line") from None
     except yaml.YAMLError as error:
         raise _error(name, 1, f"a spec must be YAML; {error}", "mend the file") from None
-    except RecursionError:
-        raise _error(name, 1, "a spec must not be nested so deep", "name its parts") from None
 
 
-def _refuse_anchors(text: str, name: str) -> None:
+def _refuse_anchors_and_depth(text: str, name: str) -> None:
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
         anchor = getattr(event, "anchor", None)
         if anchor is not None:
-            mark = event.start_mark
             raise _error(
                 name,
-                mark.line + 1 if mark else 1,
+                line,
                 f"a spec must have no anchors and aliases; got {anchor!r}",
                 "write the value out, or name it under indexes, llms or pipelines",
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise _error(
+                name, line, f"a spec must be nested {_MAX_DEPTH} deep at most", "name its parts"
             )
 
 
