@@ -334,7 +334,7 @@ def _hits(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _snippet(hit: dict[str, Any]) -> str:
-    shown = _line(hit["title"] or hit["text"])
+    shown = _line(f"{hit['title']} {hit['text']}")
     return shown if len(shown) <= 80 else f"{shown[:79]}…"
 
 

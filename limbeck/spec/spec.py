@@ -85,7 +85,7 @@ class Spec:
         unknown = [name for name in wanted if name not in self.pipelines]
         if unknown:
             raise UsageError(
-                f"--pipelines must name pipelines of {self.file}; got {', '.join(unknown)}; "
+                f"a pipeline must be one of {self.file}; got {', '.join(unknown)}; "
                 f"it has {', '.join(self.pipelines)}"
             )
         return dataclasses.replace(self, pipelines={n: self.pipelines[n] for n in wanted})
