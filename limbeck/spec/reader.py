@@ -142,6 +142,8 @@ class _Reader:
     def _llm(self, entry: Entry, place: str) -> LLM:
         values = dict(self._mapping(entry, place))
         backend, model = (self._text(values.pop(k, None), entry, place, k) for k in _LLM_KEYS)
+        if backend == "llamacpp":
+            self._inside(model, entry, f"{place}.model")
         return self._made(LLM, values, entry, place, first=f"{backend}:{model}")
 
     def _text(self, value: Entry | None, entry: Entry, place: str, key: str) -> str:
@@ -294,7 +296,10 @@ class _Reader:
         given: dict[str, object] = {} if first is None else {fields[0].name: first}
         for f in open_fields:
             if f.name in values:
-                self._take(given, f.name, values[f.name], hints[f.name], f"{place}.{f.name}")
+                where = f"{place}.{f.name}"
+                self._take(given, f.name, values[f.name], hints[f.name], where)
+                if f.name in _MODEL_FIELDS and isinstance(given.get(f.name), str):
+                    self._inside(str(given[f.name]), values[f.name], where)
             elif base is None and _required(f):
                 shown = getattr(cls, "name", cls.__name__)
                 self._find(f"{place}", entry, f"{shown} must have `{f.name}`", f"add {f.name}:")
@@ -369,6 +374,17 @@ class _Reader:
             )
         return path
 
+    def _inside(self, name: str, entry: Entry, place: str) -> None:
+        """Refuse the name of a model that is a path out of the spec's folder."""
+        path = Path(name)
+        if path.is_absolute() or ".." in path.parts or name.startswith("~"):
+            raise self._refused(
+                place,
+                entry,
+                f"a model must be a name, or a path in the spec's folder; got {name!r}",
+                "move the model, or compose the pipeline in Python",
+            )
+
     def _plain(self, entry: Entry, hint: Any, place: str) -> object:
         import pydantic
 
@@ -417,6 +433,8 @@ class _Reader:
 
 
 _LLM_KEYS = ("backend", "model")
+_MODEL_FIELDS = frozenset({"encoder", "tokenizer_from"})
+"""Parameters that hold the name of a model or the path of its folder."""
 
 
 def _required(f: dataclasses.Field[Any]) -> bool:

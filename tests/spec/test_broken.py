@@ -111,6 +111,16 @@ BROKEN: dict[str, tuple[str, int, tuple[str, ...]]] = {
         3,
         ("pipelines.a[0].path", "must lie in the spec's folder"),
     ),
+    "an encoder outside": (
+        "limbeck: 1\nindexes: {i: {dense: {encoder: /models/e5}}}\npipelines: {a: [i]}\n",
+        2,
+        ("indexes.i.encoder", "a path in the spec's folder", "move the model"),
+    ),
+    "a model file outside": (
+        "limbeck: 1\nllms: {l: {backend: llamacpp, model: ../x.gguf}}\npipelines: {a: [top]}\n",
+        2,
+        ("llms.l.model", "a path in the spec's folder", "got '../x.gguf'"),
+    ),
     "a corpus that is not there": (
         "limbeck: 1\ncorpora: {c: {path: docs}}\npipelines: {a: [top]}\n",
         2,
