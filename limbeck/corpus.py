@@ -131,6 +131,10 @@ class Corpus:
         """Return the document at a row, read from the source."""
         return self._source.read(self._positions[row])
 
+    def digest(self, row: int) -> str:
+        """Return the digest of title, text and metadata of the document at a row."""
+        return self.digests[row]
+
     def documents(self) -> Iterator[Document]:
         """Yield all documents in row order."""
         for row in range(len(self)):

@@ -84,6 +84,10 @@ class Documents(Protocol):
         """Return the row of a document, None where the corpus does not hold it."""
         ...
 
+    def digest(self, row: int) -> str:
+        """Return the digest, 32 hexadecimal digits, of what the document at a row holds."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Expansion:

@@ -23,7 +23,7 @@ from limbeck.fingerprint import canonical_json, fingerprint
 from limbeck.pipeline import Given, Retriever
 from limbeck.types import Document, Documents
 
-__all__ = ["Built", "IndexNode", "Opened", "StoredDocuments"]
+__all__ = ["Built", "IndexNode", "Indexed", "Opened", "StoredDocuments"]
 
 _Index = TypeVar("_Index")
 
@@ -77,6 +77,14 @@ class StoredDocuments:
         """
         return self._corpus.document(row)
 
+    def digest(self, row: int) -> str:
+        """Return the digest of the document at a row.
+
+        Raises:
+            DataError: the corpus that the index was built on is gone or changed.
+        """
+        return self._corpus.digest(row)
+
     @cached_property
     def _corpus(self) -> Corpus:
         mend = "load the index with `corpus=`"
@@ -92,8 +100,8 @@ class StoredDocuments:
 
 
 @dataclass(frozen=True)
-class IndexNode(Retriever, Generic[_Index]):
-    """A retriever with an index. Implement `build`, `open`, `retrieve` and `kind`.
+class Indexed(Retriever, Generic[_Index]):
+    """A retriever with an index on disk. Implement `write`, `open`, `retrieve` and `kind`.
 
     Attributes:
         path: where the index lies; it is opened, or built there by `bind`. None: in the cache.
@@ -111,12 +119,20 @@ class IndexNode(Retriever, Generic[_Index]):
             object.__setattr__(self, "path", Path(self.path))
 
     @abstractmethod
-    def build(self, corpus: Corpus) -> Built:
-        """Return what the index of a corpus holds."""
+    def write(self, path: Path, corpus: Corpus, parameters: Mapping[str, Any]) -> None:
+        """Write the index of a corpus as the artifact at a path, with the parameters given."""
 
     @abstractmethod
     def open(self, artifact: Artifact) -> _Index:
         """Return the index that lies in an artifact, memory-mapped."""
+
+    def stored_ids(self, artifact: Artifact) -> Sequence[str]:
+        """Return the document ids that an artifact holds, in the order of rows."""
+        return artifact.lines("doc_ids")
+
+    def content(self, artifact: Artifact) -> object:
+        """Return what tells the index in an artifact from others of its corpus, as JSON data."""
+        return artifact.parameters["shaping"]
 
     def parameters(self) -> dict[str, Any]:
         """Return the node's parameters as JSON data, by field; `load` makes the node from them."""
@@ -230,33 +246,29 @@ class IndexNode(Retriever, Generic[_Index]):
             return self._bound_at(folder, corpus)
 
     def _write(self, corpus: Corpus, path: Path) -> None:
-        arrays, lines = self.build(corpus)
+        self.write(path, corpus, self.written_parameters(corpus))
+
+    def written_parameters(self, corpus: Corpus) -> dict[str, Any]:
+        """Return what an index says of how, and of what corpus, it was built."""
         where = None if corpus.path is None else str(corpus.path.resolve())
-        write_artifact(
-            path,
-            kind=self.name,
-            version=self.version,
-            parameters={
-                "node": self.parameters(),
-                "shaping": self.shaping(),
-                "corpus": {"fingerprint": corpus.fingerprint, "path": where},
-            },
-            arrays=arrays,
-            lines={**lines, "doc_ids": corpus.doc_ids},
-        )
+        return {
+            "node": self.parameters(),
+            "shaping": self.shaping(),
+            "corpus": {"fingerprint": corpus.fingerprint, "path": where},
+        }
 
     def _bound_at(self, path: Path, corpus: Documents | None) -> Self:
         artifact = self._artifact(path)
         self._require_own(artifact)
         built_on = artifact.parameters["corpus"]
         if corpus is None:
-            corpus = StoredDocuments(artifact.lines("doc_ids"), **built_on)
+            corpus = StoredDocuments(self.stored_ids(artifact), **built_on)
         if corpus.fingerprint != built_on["fingerprint"]:
             raise ArtifactError(
                 f"{path} must be an index of the corpus {corpus.fingerprint}; it is of "
                 f"{built_on['fingerprint']}; build it again, or name the corpus it was built on"
             )
-        shaped = fingerprint([artifact.parameters["shaping"], corpus.fingerprint])
+        shaped = fingerprint([self.content(artifact), corpus.fingerprint])
         opened = Opened(self.open(artifact), shaped)
         return dataclasses.replace(self, corpus=corpus, opened=opened)
 
@@ -271,6 +283,27 @@ class IndexNode(Retriever, Generic[_Index]):
         raise ArtifactError(
             f"{artifact.path} must have been built with {here}; it was with {there}; "
             "build it again, or give the parameters it has"
+        )
+
+
+@dataclass(frozen=True)
+class IndexNode(Indexed[_Index]):
+    """A retriever whose index fits into memory. Implement `build`, `open`, `retrieve`, `kind`."""
+
+    @abstractmethod
+    def build(self, corpus: Corpus) -> Built:
+        """Return what the index of a corpus holds."""
+
+    def write(self, path: Path, corpus: Corpus, parameters: Mapping[str, Any]) -> None:
+        """Write the index of a corpus as the artifact at a path, with the parameters given."""
+        arrays, lines = self.build(corpus)
+        write_artifact(
+            path,
+            kind=self.name,
+            version=self.version,
+            parameters=parameters,
+            arrays=arrays,
+            lines={**lines, "doc_ids": corpus.doc_ids},
         )
 
 

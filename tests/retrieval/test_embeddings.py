@@ -16,7 +16,7 @@ from limbeck.artifact import cache_folder
 from limbeck.corpus import Corpus
 from limbeck.errors import ArtifactError, DataError
 from limbeck.progress import listening
-from limbeck.retrieval import embeddings
+from limbeck.retrieval import store
 from limbeck.retrieval.embeddings import embed
 from tests.retrieval.fake_encoder import FakeEncoder
 
@@ -74,7 +74,7 @@ def test_encoders_do_not_share_vectors(mini_corpus) -> None:
 
 
 def test_longest_first_with_progress(monkeypatch) -> None:
-    monkeypatch.setattr(embeddings, "_CHUNK", 4)
+    monkeypatch.setattr(store, "_CHUNK", 4)
     encoder, told = FakeEncoder(), []
     corpus = corpus_of(range(1, 11))
 
@@ -89,10 +89,10 @@ def test_longest_first_with_progress(monkeypatch) -> None:
     assert all(encoded >= done for done, _, encoded in told)
 
 
-@pytest.mark.parametrize("torn", [("keys.bin", 3), ("vectors-8.f32", 5), ("vectors-8.f32", 100)])
+@pytest.mark.parametrize("torn", [("entries.bin", 3), ("rows.bin", 5), ("rows.bin", 100)])
 def test_a_torn_tail_is_cut_off(torn, monkeypatch) -> None:
     """A kill leaves either file with a half record, or with records that the other lacks."""
-    monkeypatch.setattr(embeddings, "_CHUNK", 4)
+    monkeypatch.setattr(store, "_CHUNK", 4)
     corpus, encoder = corpus_of(range(1, 11)), FakeEncoder()
     whole = embed(corpus, range(10), encoder)
     file, size_bytes = folder_of(encoder) / torn[0], torn[1]
@@ -107,7 +107,7 @@ def test_vectors_without_keys_are_cut_off(monkeypatch) -> None:
     """The kill came between the two writes."""
     corpus, encoder = corpus_of(range(1, 6)), FakeEncoder()
     whole = embed(corpus, range(5), encoder)
-    with open(folder_of(encoder) / "vectors-8.f32", "ab") as file:
+    with open(folder_of(encoder) / "rows.bin", "ab") as file:
         file.write(b"\x7f" * 77)
     more = corpus_of(range(1, 9))
     assert np.array_equal(embed(more, range(8), encoder), expected(more, range(8), encoder))
@@ -117,9 +117,9 @@ def test_vectors_without_keys_are_cut_off(monkeypatch) -> None:
 @pytest.mark.parametrize("fails_at", [2, 3])
 def test_a_full_disk_keeps_what_was_written(fails_at, monkeypatch) -> None:
     """The disk fills up half way through the vectors (2) or the keys (3) of the second chunk."""
-    monkeypatch.setattr(embeddings, "_CHUNK", 4)
+    monkeypatch.setattr(store, "_CHUNK", 4)
     corpus, encoder = corpus_of(range(1, 11)), FakeEncoder()
-    real, calls = embeddings._append, []
+    real, calls = store._append, []
 
     def full(path, data):
         calls.append(path)
@@ -128,10 +128,10 @@ def test_a_full_disk_keeps_what_was_written(fails_at, monkeypatch) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(path, data)
 
-    monkeypatch.setattr(embeddings, "_append", full)
-    with pytest.raises(ArtifactError, match="disk is full; 4 vectors are kept"):
+    monkeypatch.setattr(store, "_append", full)
+    with pytest.raises(ArtifactError, match="disk is full; 4 records are kept"):
         embed(corpus, range(10), encoder)
-    monkeypatch.setattr(embeddings, "_append", real)
+    monkeypatch.setattr(store, "_append", real)
     again = FakeEncoder()
     vectors = embed(corpus, range(10), again)
     assert len(again.seen_documents) == 6
@@ -152,12 +152,13 @@ def test_a_vector_that_is_not_finite_is_refused(mini_corpus) -> None:
 _CHILD = """
     import sys
     from limbeck.corpus import Corpus
-    from limbeck.retrieval import embeddings
+    from limbeck.retrieval import store
+    from limbeck.retrieval.embeddings import embed
     from tests.retrieval.fake_encoder import FakeEncoder
     from tests.retrieval.test_embeddings import corpus_of
 
-    embeddings._CHUNK = 5
-    embeddings.embed(corpus_of(range(1, 201)), range(200), FakeEncoder(pause_s=0.02))
+    store._CHUNK = 5
+    embed(corpus_of(range(1, 201)), range(200), FakeEncoder(pause_s=0.02))
     print("done", flush=True)
 """
 
@@ -165,7 +166,7 @@ _CHILD = """
 def test_a_killed_encoding_goes_on_where_it_stopped() -> None:
     """SIGKILL at some moment of the encoding; what was whole stays, and no lock is left behind."""
     encoder, corpus = FakeEncoder(), corpus_of(range(1, 201))
-    keys = folder_of(encoder) / "keys.bin"
+    keys = folder_of(encoder) / "entries.bin"
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(_CHILD)],
         cwd=Path(__file__).parents[2],
@@ -174,7 +175,7 @@ def test_a_killed_encoding_goes_on_where_it_stopped() -> None:
     )
     try:
         deadline = time.monotonic() + 60
-        while not (keys.exists() and keys.stat().st_size >= 16 * 25):
+        while not (keys.exists() and keys.stat().st_size >= 24 * 25):
             assert time.monotonic() < deadline, "the child wrote nothing"
             assert child.poll() is None, "the child ended before it could be killed"
             time.sleep(0.005)
@@ -182,7 +183,7 @@ def test_a_killed_encoding_goes_on_where_it_stopped() -> None:
         child.send_signal(signal.SIGKILL)
         out, _ = child.communicate()
     assert out == b""
-    n_kept = keys.stat().st_size // 16
+    n_kept = keys.stat().st_size // 24
     vectors = embed(corpus, range(200), encoder)
     assert 25 <= n_kept < 200
     assert len(encoder.seen_documents) == 200 - n_kept
