@@ -7,14 +7,11 @@ query's terms of query weight x value, and the exact k best documents come back.
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +19,7 @@ from numpy.typing import NDArray
 
 from limbeck.artifact import Artifact
 from limbeck.errors import ArtifactError, DataError, UsageError
+from limbeck.retrieval.threads import n_threads, share
 
 __all__ = ["Bags", "Hits", "Postings", "Vocabulary"]
 
@@ -299,9 +297,8 @@ class Postings:
             _sort_each(keys[starts[part[0]] : starts[part[1]]], starts[slice(*part)], found)
             return found
 
-        own, *others = _parts(len(queries), threads or _threads_worth(n_postings))
-        waited = [_helpers().submit(work, part) for part in others]
-        found = np.concatenate([work(own), *(future.result() for future in waited)])
+        n_parts = threads or n_threads(n_postings // _POSTINGS_PER_THREAD)
+        found = np.concatenate(share(work, len(queries), n_parts))
         if (found < 0).any():
             raise ArtifactError(
                 f"postings must name rows below {self.n_docs}; one does not; the index is damaged, "
@@ -349,27 +346,6 @@ def _hits(keys: NDArray[np.uint64], starts: NDArray[np.int64], found: NDArray[np
     bits = np.where(negative, upper, upper ^ np.uint32(0x7FFFFFFF))
     rows = (keys & _LOW_HALF).astype(np.int32)
     return Hits(bounds.astype(np.int64), rows, bits.view(np.float32))
-
-
-def _threads_worth(n_postings: int) -> int:
-    import numba
-
-    allowed = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    return max(1, min(allowed, os.cpu_count() or 1, n_postings // _POSTINGS_PER_THREAD))
-
-
-@cache
-def _helpers() -> ThreadPoolExecutor:
-    """Return threads that are kept: new ones cost as much as a small batch."""
-    os.register_at_fork(after_in_child=_helpers.cache_clear)  # a child process has none of them
-    n_threads = max(1, (os.cpu_count() or 1) - 1)
-    return ThreadPoolExecutor(n_threads, thread_name_prefix="limbeck-postings")
-
-
-def _parts(n_queries: int, n_parts: int) -> list[tuple[int, int]]:
-    """Return consecutive ranges of queries, at least one and none but that one empty."""
-    ends = np.linspace(0, n_queries, min(n_parts, max(n_queries, 1)) + 1).astype(int).tolist()
-    return list(pairwise(ends))
 
 
 def _array(artifact: Artifact, name: str, kind: str) -> NDArray[Any]:

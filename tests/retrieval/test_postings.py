@@ -123,15 +123,6 @@ assert os.waitpid(child, 0)[1] == 0
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_work_is_shared_by_threads_only_where_it_is_worth_it(monkeypatch):
-    assert module._threads_worth(1000) == 1
-    monkeypatch.setattr(module, "_POSTINGS_PER_THREAD", 1)
-    monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
-    assert module._threads_worth(1000) <= 2
-    assert module._parts(5, 2) == [(0, 2), (2, 5)]
-    assert module._parts(0, 4) == [(0, 0)]
-
-
 def test_the_order_of_terms_and_of_the_batch_changes_no_bit():
     rng = np.random.default_rng(5)
     documents = [dict(zip(TERMS, rng.random(12).tolist(), strict=True)) for _ in range(50)]
