@@ -353,7 +353,7 @@ def test_minilm_does_not_depend_on_the_batch(real_minilm) -> None:
 def test_minilm_does_not_depend_on_the_cores(real_minilm, monkeypatch) -> None:
     whole = real_minilm.encode_documents(REAL)
     for n_cores in (1, 3, 8):
-        monkeypatch.setattr("limbeck.retrieval.encoders.onnx._n_cores", lambda n=n_cores: n)
+        monkeypatch.setattr("limbeck.retrieval.encoders.session._n_cores", lambda n=n_cores: n)
         assert np.array_equal(real_minilm.encode_documents(REAL), whole)
 
 

@@ -11,7 +11,7 @@ from limbeck.retrieval.encoders.conventions import MINILM, Settings
 from limbeck.retrieval.encoders.folders import ModelFolder, model_folder, require_torch
 from limbeck.retrieval.encoders.minilm import ModelFiles, find_minilm, minilm_in
 
-__all__ = ["open_encoder"]
+__all__ = ["minilm_folder", "open_encoder"]
 
 
 def open_encoder(settings: Settings) -> Encoder:
@@ -29,7 +29,7 @@ def open_encoder(settings: Settings) -> Encoder:
     """
     if settings.encoder == MINILM:
         return _opened_onnx(find_minilm(), settings)
-    files = _minilm_in(Path(settings.encoder))
+    files = minilm_folder(Path(settings.encoder))
     if files is not None:
         return _opened_onnx(files, settings)
     require_torch(f"the encoder {settings.encoder!r}")
@@ -37,7 +37,7 @@ def open_encoder(settings: Settings) -> Encoder:
     return _opened_torch((model_folder(towers[0]), model_folder(towers[1])), settings)
 
 
-def _minilm_in(folder: Path) -> ModelFiles | None:
+def minilm_folder(folder: Path) -> ModelFiles | None:
     """Return MiniLM's files; None where a folder holds another model, with or without ONNX."""
     try:
         return minilm_in(folder)

@@ -1,0 +1,249 @@
+"""Token vectors of a bare transformer or a ColBERT checkpoint. Needs torch.
+
+Paper: ColBERT (Khattab and Zaharia, SIGIR 2020, section 3.2), and the released code of v1 and v2.
+Queries are "[CLS] [Q] words [SEP]", filled with [MASK] up to their length; the masks are not
+attended to, and their vectors are scored. Documents are "[CLS] [D] words [SEP]"; the vectors of
+punctuation are left out after the transformer has read it. Token states pass a linear map without
+bias and are brought to length 1. [Q] and [D] are reserved tokens, not their literal spelling. A
+transformer that is no ColBERT gives the states of all its tokens, at length 1.
+
+Texts are encoded in padded batches, longest first. Padding is masked and dropped, so that vectors
+depend on their batch mates only by the rounding of matrix products: within 1e-6 on a CPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import ArtifactError
+from limbeck.fingerprint import digest, fingerprint
+from limbeck.retrieval.encoders.base import encodable, unit
+from limbeck.retrieval.encoders.folders import ModelFolder, without_bars
+from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings, TokenVectors
+from limbeck.types import Document
+
+__all__ = ["ColBERTEncoder", "TokenConvention", "token_convention"]
+
+_BATCH = 32
+_ARCHITECTURE = "HF_ColBERT"
+_QUERY_TOKENS, _DOCUMENT_TOKENS = 32, 220
+"""Lengths where a checkpoint states none: the defaults of the released code's main branch."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenConvention:
+    """How a checkpoint makes token vectors.
+
+    Attributes:
+        query_tokens: queries are cut to so many tokens; None: the model's own length.
+        document_tokens: the same for documents.
+        markers: the reserved tokens of queries and documents, which stand behind [CLS].
+        augmented: queries are filled with [MASK] up to their length.
+        attended: the [MASK]s are attended to.
+        skips_punctuation: documents have no vectors of punctuation.
+        projected: the checkpoint has a linear map.
+    """
+
+    query_tokens: int | None = None
+    document_tokens: int | None = None
+    markers: tuple[str, str] | None = None
+    augmented: bool = False
+    attended: bool = False
+    skips_punctuation: bool = False
+    projected: bool = False
+
+
+def token_convention(folder: Path) -> TokenConvention:
+    """Return how the checkpoint in a folder is used, by its config.json and artifact.metadata."""
+    if _ARCHITECTURE not in (_json(folder / "config.json").get("architectures") or []):
+        return TokenConvention()
+    stated = _json(folder / "artifact.metadata")
+    return TokenConvention(
+        query_tokens=int(stated.get("query_maxlen") or _QUERY_TOKENS),
+        document_tokens=int(stated.get("doc_maxlen") or _DOCUMENT_TOKENS),
+        markers=(
+            stated.get("query_token_id") or "[unused0]",
+            stated.get("doc_token_id") or "[unused1]",
+        ),
+        augmented=True,
+        attended=bool(stated.get("attend_to_mask_tokens")),
+        skips_punctuation=bool(stated.get("mask_punctuation", True)),
+        projected=True,
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file} must be JSON; got: {error}; fetch the model again") from error
+    return read if isinstance(read, dict) else {}
+
+
+class ColBERTEncoder(TokenEncoder):
+    """One transformer for both sides."""
+
+    def __init__(self, folder: ModelFolder, settings: TokenSettings) -> None:
+        """Remember what to load; lengths that are stated stand above the checkpoint's own."""
+        self._folder = folder.path
+        own = token_convention(folder.path)
+        self._convention = c = dataclasses.replace(
+            own,
+            query_tokens=settings.query_tokens or own.query_tokens,
+            document_tokens=settings.document_tokens or own.document_tokens,
+        )
+        self._lock = Lock()
+        self.document_fingerprint = fingerprint(
+            ["tokens", folder.digest, c.document_tokens, c.markers, c.skips_punctuation]
+        )
+        of_query = [c.query_tokens, c.augmented, c.attended]
+        self.fingerprint = digest(self.document_fingerprint, fingerprint(of_query))
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self._folder)
+
+    @cached_property
+    def _model(self) -> Any:
+        import torch
+        from transformers import AutoModel
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with without_bars():
+            model = AutoModel.from_pretrained(self._folder, dtype=torch.float32)
+        return model.to(device).eval()
+
+    @cached_property
+    def _projection(self) -> Any:
+        """The linear map, shape (dim, width), None where the checkpoint has none."""
+        if not self._convention.projected:
+            return None
+        return _linear_weight(self._folder).to(next(self._model.parameters()).device)
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector."""
+        found = self._projection
+        return int(self._model.config.hidden_size if found is None else found.shape[0])
+
+    def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
+        """Return the token vectors of queries, those of [MASK] included."""
+        c = self._convention
+        with self._lock:
+            rows = [self._ids(text, c.query_tokens, 0) for text in texts]
+            if not c.augmented:
+                return self._encoded(rows, [np.ones(len(row), dtype=bool) for row in rows])
+            mask, length = self._tokenizer.mask_token_id, c.query_tokens or _QUERY_TOKENS
+            filled = [row + [mask] * (length - len(row)) for row in rows]
+            n_read = [length if c.attended else len(row) for row in rows]
+            return self._encoded(filled, [np.ones(length, dtype=bool) for _ in rows], n_read)
+
+    def encode_documents(self, documents: Sequence[Document | str]) -> TokenVectors:
+        """Return the token vectors of documents, without those of punctuation."""
+        texts = [d if isinstance(d, str) else d.contents for d in documents]
+        with self._lock:
+            rows = [self._ids(text, self._convention.document_tokens, 1) for text in texts]
+            return self._encoded(rows, [~np.isin(row, self._skipped) for row in rows])
+
+    @cached_property
+    def _skipped(self) -> list[int]:
+        """The ids of punctuation."""
+        if not self._convention.skips_punctuation:
+            return []
+        encode = self._tokenizer.encode
+        return sorted({encode(sign, add_special_tokens=False)[0] for sign in string.punctuation})
+
+    def _ids(self, text: str, max_tokens: int | None, side: int) -> list[int]:
+        """Return the token ids of a text, cut, with the marker of its side behind [CLS]."""
+        markers = self._convention.markers
+        most = max_tokens or self._positions
+        kept = most - (markers is not None)
+        ids: list[int] = self._tokenizer(encodable(text), truncation=True, max_length=kept)[
+            "input_ids"
+        ]
+        if markers is None:
+            return ids
+        return [ids[0], self._tokenizer.convert_tokens_to_ids(markers[side]), *ids[1:]]
+
+    @cached_property
+    def _positions(self) -> int:
+        positions = getattr(self._model.config, "max_position_embeddings", None) or 1 << 30
+        return int(min(self._tokenizer.model_max_length, positions))
+
+    def _encoded(
+        self,
+        rows: list[list[int]],
+        kept: list[NDArray[np.bool_]],
+        n_read: Sequence[int] | None = None,
+    ) -> TokenVectors:
+        """Return the vectors of some tokens.
+
+        Args:
+            rows: token ids of each text.
+            kept: the tokens whose vectors are wanted.
+            n_read: how many tokens of each text are attended to; all where not given.
+        """
+        lengths = n_read or [len(row) for row in rows]
+        made: list[NDArray[np.float32]] = [np.zeros((0, self.dim), dtype=np.float32)] * len(rows)
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+        for start in range(0, len(order), _BATCH):
+            batch = order[start : start + _BATCH]
+            states = self._states([rows[i] for i in batch], [lengths[i] for i in batch])
+            for i, of_text in zip(batch, states, strict=True):
+                made[i] = unit(of_text[: len(rows[i])][kept[i]])
+        return TokenVectors.of(made, self.dim)
+
+    def _states(self, rows: list[list[int]], n_read: list[int]) -> NDArray[np.float32]:
+        """Return the projected states of a batch, shape (n, longest, dim)."""
+        import torch
+
+        longest = max(map(len, rows))
+        pad = self._tokenizer.pad_token_id or 0
+        device = next(self._model.parameters()).device
+        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
+        mask = torch.arange(longest, device=device) < torch.tensor(n_read, device=device)[:, None]
+        with torch.inference_mode():
+            states = self._model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+            if self._projection is not None:
+                states = states @ self._projection.T
+            found: NDArray[np.float32] = states.float().cpu().numpy()
+        return found
+
+
+def _linear_weight(folder: Path) -> Any:
+    """Return the weight of the linear map, shape (dim, width), read without unpickling code.
+
+    Raises:
+        ArtifactError: the checkpoint holds none.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    if (folder / "model.safetensors").is_file():
+        weights = load_file(folder / "model.safetensors")
+    elif (folder / "pytorch_model.bin").is_file():
+        weights = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+    else:
+        weights = {}
+    found = weights.get("linear.weight")
+    if found is None:
+        raise ArtifactError(
+            f"{folder} must hold a ColBERT with linear.weight in model.safetensors or "
+            "pytorch_model.bin; it does not; fetch the model again"
+        )
+    return found.float()

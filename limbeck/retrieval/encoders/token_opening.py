@@ -1,0 +1,53 @@
+"""A token encoder by its name: the built-in one, a folder, or a model of the hub."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from limbeck.retrieval.encoders.colbert import ColBERTEncoder
+from limbeck.retrieval.encoders.conventions import MINILM, convention
+from limbeck.retrieval.encoders.folders import ModelFolder, model_folder, require_torch
+from limbeck.retrieval.encoders.minilm import ModelFiles, find_minilm
+from limbeck.retrieval.encoders.multi_vector import MultiVectorFolderEncoder, is_multi_vector
+from limbeck.retrieval.encoders.onnx import OnnxTokenEncoder
+from limbeck.retrieval.encoders.opening import minilm_folder
+from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings
+
+__all__ = ["open_token_encoder"]
+
+
+def open_token_encoder(settings: TokenSettings) -> TokenEncoder:
+    """Return a token encoder; its model is loaded when it is first used.
+
+    Equal settings share one encoder.
+
+    Args:
+        settings: `encoder` is "minilm" (its own token states, without torch), or a folder or a name
+            on the hub: a ColBERT checkpoint of the released code, a PyLate or
+            sentence-transformers MultiVectorEncoder folder, or any other transformer, whose token
+            states are taken as they are.
+
+    Raises:
+        ArtifactError: no such model can be had, or a pinned file is another one.
+        MissingExtraError: the model needs the extra `torch`.
+    """
+    if settings.encoder == MINILM:
+        return _opened_onnx(find_minilm(), settings)
+    files = minilm_folder(Path(settings.encoder))
+    if files is not None:
+        return _opened_onnx(files, settings)
+    require_torch(f"the token encoder {settings.encoder!r}")
+    return _opened_torch(model_folder(settings.encoder), settings)
+
+
+@lru_cache(maxsize=8)
+def _opened_onnx(files: ModelFiles, settings: TokenSettings) -> TokenEncoder:
+    return OnnxTokenEncoder(files, settings, convention(MINILM).max_tokens)
+
+
+@lru_cache(maxsize=8)
+def _opened_torch(folder: ModelFolder, settings: TokenSettings) -> TokenEncoder:
+    if is_multi_vector(folder.path):
+        return MultiVectorFolderEncoder(folder, settings)
+    return ColBERTEncoder(folder, settings)
