@@ -59,11 +59,13 @@ def rotated(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     random order of the dimensions between. It is the same for ever, and each vector is turned
     alone, so its bits do not depend on the others.
     """
+    from limbeck.retrieval._rotation import turn
+
     padded = _padded(vectors.shape[1])
     turned = np.zeros((len(vectors), padded), dtype=np.float32)
     turned[:, : vectors.shape[1]] = vectors
     for signs, order in _rounds(padded):
-        turned = _mixed(turned * signs)[:, order]
+        turn(turned, signs, order)
     return turned
 
 
@@ -73,20 +75,6 @@ def _rounds(dim: int) -> tuple[tuple[NDArray[np.float32], NDArray[np.intp]], ...
     random = np.random.default_rng(_SEED)
     signs = random.choice(np.array([-1.0, 1.0], dtype=np.float32), size=(2, dim))
     return tuple((of_round, random.permutation(dim)) for of_round in signs)
-
-
-def _mixed(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return each block of a power of two dimensions times the Hadamard matrix of its size."""
-    n, dim = vectors.shape
-    block = dim & -dim
-    half = 1
-    while half < block:
-        pairs = vectors.reshape(n, dim // (2 * half), 2, half)
-        first, second = pairs[:, :, 0], pairs[:, :, 1]
-        vectors = np.stack([first + second, first - second], axis=2).reshape(n, dim)
-        half *= 2
-    mixed: NDArray[np.float32] = vectors * np.float32(block**-0.5)
-    return mixed
 
 
 def quantise(vectors: NDArray[np.float32], bits: int, *, unit: bool = False) -> NDArray[np.uint32]:
