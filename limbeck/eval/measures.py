@@ -11,13 +11,14 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from subprocess import SubprocessError
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, UsageError
-from limbeck.types import Qrels, Run
+from limbeck.types import Documents, Qrels, Run
 
 if TYPE_CHECKING:
     from ir_measures import Measure
@@ -74,45 +75,75 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str]) -> PerQuery:
 
     Raises:
         UsageError: a measure is unknown.
-        DataError: the run is not in the order of the tie rule, or ranks a document twice.
+        DataError: the run is not in the order of the tie rule, or ranks a document twice, or a
+            measure has no value on these judgements.
     """
-    import ir_measures
-
     _require_ranked(run)
     names = parse_measures(measures)
     query_ids = tuple(qrels.judgements)
-    values = np.full((len(query_ids), len(names)), np.nan)
-    row = {query_id: number for number, query_id in enumerate(query_ids)}
-    column = {name: number for number, name in enumerate(names)}
-    evaluator = ir_measures.evaluator([_measure(name) for name in names], _measurable(qrels))
-    for metric in evaluator.iter_calc(_by_rank(run, row)):
-        values[row[metric.query_id], column[str(metric.measure)]] = metric.value
-    assert not np.isnan(values).any(), "ir_measures left a query without a value"
+    numbers = {query_id: number for number, query_id in enumerate(query_ids)}
+    values = _values(names, _measurable(qrels, run.corpus), _by_rank(run, numbers))
     return PerQuery(query_ids, names, values)
 
 
-def _measurable(qrels: Qrels) -> dict[str, dict[str, int]]:
-    """Return the judgements with grade 0 for all of a query that has none but negative grades.
+def _values(
+    names: Sequence[str],
+    judgements: Mapping[str, Mapping[str, int]],
+    rankings: Mapping[str, Mapping[str, float]],
+) -> NDArray[np.float64]:
+    """Return the values of measures for each judged query, shape (n_queries, n_measures)."""
+    import ir_measures
 
-    trec_eval never comes back from some of such queries (it reads a level below its first); their
-    measures are 0 with either grade.
+    values = np.full((len(judgements), len(names)), np.nan)
+    column = {name: number for number, name in enumerate(names)}
+    try:
+        evaluator = ir_measures.evaluator([_measure(name) for name in names], judgements)
+        for metric in evaluator.iter_calc(rankings):
+            values[int(metric.query_id), column[str(metric.measure)]] = metric.value
+    except (ArithmeticError, LookupError, SubprocessError, TypeError, ValueError) as error:
+        raise DataError(
+            f"measures must have a value on these judgements; {', '.join(names)} gave: {error!r}; "
+            "leave out the one that has none"
+        ) from error
+    undefined = [name for name in names if np.isnan(values[:, column[name]]).any()]
+    if undefined:
+        raise DataError(
+            f"a measure must have a value for each query; {', '.join(undefined)} has none for "
+            "some; leave it out"
+        )
+    return values
+
+
+# The programs behind ir_measures disagree on which ids they take: gdeval.pl, which computes ERR and
+# the exponential nDCG, takes queries by number alone, and cuts a document's id at its first space.
+# They are given numbers in place of ours.
+
+
+def _measurable(qrels: Qrels, corpus: Documents) -> dict[str, dict[str, int]]:
+    """Return the judgements by a query's number and a document's row.
+
+    A query that has none but negative grades gets 0 for all: trec_eval never comes back from some
+    of them (it reads a level below its first); their measures are 0 with either grade.
     """
-    return {
-        query_id: dict(grades) if max(grades.values(), default=0) >= 0 else dict.fromkeys(grades, 0)
-        for query_id, grades in qrels.judgements.items()
-    }
+    found: dict[str, dict[str, int]] = {}
+    for number, grades in enumerate(qrels.judgements.values()):
+        rows = enumerate(map(corpus.row, grades))
+        names = [f"absent{n}" if row is None else str(row) for n, row in rows]
+        negative = max(grades.values(), default=0) < 0
+        given = [0] * len(grades) if negative else grades.values()
+        found[str(number)] = dict(zip(names, given, strict=True))
+    return found
 
 
-def _by_rank(run: Run, judged: Mapping[str, int]) -> dict[str, dict[str, float]]:
-    """Return doc_id to distance from the end of the ranking, for judged queries with hits."""
-    doc_ids = run.corpus.doc_ids
+def _by_rank(run: Run, numbers: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """Return a row to its distance from the end of the ranking, for judged queries with hits."""
     found: dict[str, dict[str, float]] = {}
     for position, query_id in enumerate(run.query_ids):
         rows = run.rows[run.segment(position)].tolist()
-        if rows and query_id in judged:
+        if rows and query_id in numbers:
             # Whole numbers below 2**24 are exact in trec_eval's single precision.
-            found[query_id] = {
-                doc_ids[row]: float(left)
+            found[str(numbers[query_id])] = {
+                str(row): float(left)
                 for left, row in zip(range(len(rows), 0, -1), rows, strict=True)
             }
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import ir_measures
@@ -156,3 +157,27 @@ def test_a_run_that_breaks_its_contract_is_refused(rows, scores, said) -> None:
     )
     with pytest.raises(DataError, match=said):
         evaluate(run, Qrels({"q": {"9": 1}}), ["nDCG@10"])
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="gdeval.pl needs perl")
+@pytest.mark.parametrize("query_ids", [("q1", "q2"), ("1", "2"), ("a-1", "b-1"), ("1 x", "1 y")])
+def test_ids_do_not_matter_to_the_program_behind_a_measure(query_ids) -> None:
+    """gdeval.pl takes queries by number alone, and cuts ids at a space and queries at a hyphen."""
+    corpus = Corpus.from_documents({"_id": i, "text": "x"} for i in ("d 1", "d 2", "é"))
+    one, two = query_ids
+    hits = {one: [("d 2", 2.0), ("d 1", 1.0)], two: [("é", 1.0)]}
+    run = Run.from_hits(hits, kind="bm25", corpus=corpus)
+    qrels = Qrels({one: {"d 1": 1, "d 3": 2}, two: {"é": 2}})
+    found = evaluate(run, qrels, ["ERR@10", "nDCG(dcg='exp-log2')@10"])
+    # ERR: (2^g - 1) / 2^4 at the first relevant rank, over that rank.
+    dcg = 1 / math.log2(3)
+    ideal = 3 + 1 / math.log2(3)
+    expected = np.array([[1 / 16 / 2, dcg / ideal], [3 / 16, 1.0]])
+    assert found.values == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["AP(rel=0)", "Accuracy", "nDCG@99999999999999999999"])
+def test_a_measure_without_a_value_is_a_stated_failure(name: str) -> None:
+    run = run_of({"q": [("9", 1.0)], "empty": []})
+    with pytest.raises(DataError, match=r"must have a value .* leave"):
+        evaluate(run, Qrels({"q": {"9": 1}, "empty": {"9": 1}}), [name])
