@@ -101,7 +101,7 @@ class Experiment:
                 failed[name] = str(error)
                 continue
             results.append(result)
-            if shelf and kept is None:
+            if shelf and kept is None and outcome.whole:
                 shelf.keep(outcome, pipeline, dataset)
         baseline = next(iter(self.pipelines))
         compared = compare(results, baseline, seed=self.seed)

@@ -15,6 +15,7 @@ from limbeck.errors import LimbeckError
 from limbeck.eval.datasets import Dataset
 from limbeck.execution import Execution, Memo, State, Step
 from limbeck.fingerprint import digest
+from limbeck.llm.model import CALL_FAILED
 from limbeck.meter import Usage
 from limbeck.pipeline import Node
 from limbeck.types import Run
@@ -58,6 +59,11 @@ class Outcome:
             for message, times in step.notes:
                 found[message] = found.get(message, 0) + times
         return found
+
+    @property
+    def whole(self) -> bool:
+        """Whether no LLM call failed, so that another try would change nothing."""
+        return not any(CALL_FAILED in message for message in self.notes)
 
 
 def execute(pipeline: Node, started: State, memo: Memo) -> Outcome:

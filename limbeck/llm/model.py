@@ -23,7 +23,10 @@ from limbeck.types import Message
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-__all__ = ["LLM", "Generation"]
+__all__ = ["CALL_FAILED", "LLM", "Generation"]
+
+CALL_FAILED = "LLM call failed"
+"""Stands in the note on each generation that lacks a sample."""
 
 _ROLES = frozenset({"assistant", "developer", "system", "user"})
 
@@ -151,7 +154,7 @@ class LLM(Settings):
         generations = [_generation(replies[request.key], n) for request in requests]
         for generation in generations:
             if generation.failure:
-                note(f"{label}: LLM call failed ({generation.failure})")
+                note(f"{label}: {CALL_FAILED} ({generation.failure})")
         return generations
 
     def stream(

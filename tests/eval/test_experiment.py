@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limbeck.agents.hyde import HyDE
 from limbeck.corpus import Corpus
 from limbeck.errors import ArtifactError, CheckError, UsageError
 from limbeck.eval.experiment import RESUME_FOLDER, Experiment
 from limbeck.eval.significance import bootstrap_intervals, holm, paired_p
+from limbeck.llm.model import LLM
 from limbeck.progress import listening
 from tests.eval.fakes import Fails, Spends, Unranked, Upside, Words, dataset
 
@@ -198,6 +200,27 @@ def test_another_pipeline_or_dataset_is_not_reused(
     assert evaluate(exclude_same_id=True) == 3
     monkeypatch.setattr("limbeck.__version__", "99")
     assert evaluate() == 4
+
+
+def test_a_pipeline_whose_llm_calls_failed_is_done_again(
+    mini_corpus: Corpus, tmp_path: Path, log: Path
+) -> None:
+    """The budget was spent, or the server was down: a kept outcome would hide that it is mended."""
+
+    def evaluate(max_calls: int | None):
+        llm = LLM("scripted:x", replies=("index",), cassette=tmp_path / "tape", max_calls=max_calls)
+        pipelines = {"hyde": HyDE(llm, n=1) >> Words(log=log)}
+        report = Experiment(pipelines, [dataset(mini_corpus)], out=tmp_path / "o").run()
+        llm.close()
+        return by_name(report)["hyde"].outcome
+
+    short = evaluate(max_calls=1)
+    assert any("budget" in message for message in short.notes)
+    mended = evaluate(max_calls=None)
+    assert not mended.reused
+    assert not mended.notes
+    assert (mended.usage.calls, mended.usage.saved_calls) == (3, 1)
+    assert evaluate(max_calls=None).reused
 
 
 def _cut(folder: Path) -> None:
