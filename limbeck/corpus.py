@@ -181,7 +181,7 @@ class _TextFiles:
     def read(self, position: int) -> Document:
         file = self._files[position]
         try:
-            text = file.read_text(encoding="utf-8")
+            text = file.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{file} must be UTF-8; byte {error.start} is not; convert it"

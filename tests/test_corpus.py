@@ -59,10 +59,12 @@ def test_a_folder_of_files(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "guide.md").write_text("# Guide\nread me", encoding="utf-8")
     (tmp_path / "notes.txt").write_text("notes", encoding="utf-8")
+    (tmp_path / "marked.txt").write_text("marked", encoding="utf-8-sig")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     corpus = Corpus.load(tmp_path)
-    assert set(corpus.doc_ids) == {"sub/guide.md", "notes.txt"}
+    assert set(corpus.doc_ids) == {"sub/guide.md", "notes.txt", "marked.txt"}
     assert corpus.document(corpus.row("sub/guide.md")).title == "guide"
+    assert corpus.document(corpus.row("marked.txt")).text == "marked"
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,16 @@ def test_a_malformed_qrels_line_is_named(tmp_path: Path, line: str, said: str) -
         read_qrels(tmp_path / "q")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path: Path) -> None:
+    """Windows programs write one; the first query would be taken for another, and left out."""
+    path = tmp_path / "q"
+    for text in ("q1\t9\t1\n", "query-id\tcorpus-id\tscore\nq1\t9\t1\n"):
+        path.write_text(text, encoding="utf-8-sig")
+        assert read_qrels(path) == Qrels({"q1": {"9": 1}})
+    path.write_text("q1 Q0 9 1 2.5 t\n", encoding="utf-8-sig")
+    assert read_run(path, CORPUS).query_ids == ("q1",)
+
+
 def test_unreadable_files_are_stated(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must be readable"):
         read_qrels(tmp_path / "missing")
