@@ -12,6 +12,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -234,7 +235,7 @@ def _mapped(path: Path) -> mmap.mmap | bytes:
             if unpacked.tell() == 0:
                 return b""
             return mmap.mmap(unpacked.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} must be readable; got: {error}; fetch it again") from error
 
 
@@ -251,14 +252,14 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 if line.strip():
                     where = f"{path}, line {number}"
                     yield where, _parsed(line, where=where)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} must be readable; got: {error}") from error
 
 
 def _parsed(line: bytes, *, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where} must be one JSON object; got: {error}; mend the line") from error
     if not isinstance(value, dict):
         raise DataError(f"{where} must be one JSON object; got {type(value).__name__}")

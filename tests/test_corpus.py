@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.corpus import Corpus
+from limbeck.corpus import Corpus, read_jsonl
 from limbeck.errors import DataError
 
 _DOCS = [
@@ -71,6 +71,7 @@ def test_a_folder_of_files(tmp_path):
     ("line", "said"),
     [
         ('{"_id": "x", "text": ', "line 2 must be one JSON object"),
+        ("[" * 100_000, "line 2 must be one JSON object"),
         ("[1]", "line 2 must be one JSON object; got list"),
         ('{"text": "no id"}', "line 2 must have a non-empty `_id`"),
         ('{"_id": "", "text": "a"}', "line 2 must have a non-empty `_id`"),
@@ -109,6 +110,17 @@ def test_a_truncated_gz_is_refused(tmp_path):
     path.write_bytes(gzip.compress(json.dumps(_DOCS[0]).encode() * 500)[:-20])
     with pytest.raises(DataError, match="must be readable"):
         Corpus.load(path)
+
+
+def test_a_damaged_gz_is_refused(tmp_path):
+    path = tmp_path / "c.jsonl.gz"
+    packed = bytearray(gzip.compress(json.dumps(_DOCS[0]).encode()))
+    packed[10] |= 0b110  # a block of no known type
+    path.write_bytes(packed)
+    with pytest.raises(DataError, match="must be readable"):
+        Corpus.load(path)
+    with pytest.raises(DataError, match="must be readable"):
+        list(read_jsonl(path))
 
 
 def test_empty_documents_are_counted_and_kept():

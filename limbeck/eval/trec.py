@@ -7,6 +7,7 @@ writes qrels in three columns, with tabs and a header; `read_qrels` takes both f
 from __future__ import annotations
 
 import gzip
+import zlib
 from codecs import BOM_UTF8
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -155,7 +156,7 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
                 text = line.removeprefix(BOM_UTF8) if number == 1 else line
                 if text.strip():
                     yield f"{path}, line {number}", text
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} must be readable; got: {error}; give the right file") from error
 
 

@@ -158,6 +158,14 @@ def test_a_malformed_qrels_line_is_named(tmp_path: Path, line: str, said: str) -
         read_qrels(tmp_path / "q")
 
 
+def test_a_damaged_pack_is_stated(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(b"q1 0 9 1"))
+    packed[10] |= 0b110  # a block of no known type
+    (tmp_path / "q.gz").write_bytes(packed)
+    with pytest.raises(DataError, match="must be readable"):
+        read_qrels(tmp_path / "q.gz")
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path: Path) -> None:
     """Windows programs write one; the first query would be taken for another, and left out."""
     path = tmp_path / "q"
