@@ -22,7 +22,7 @@ from limbeck.errors import DataError
 from limbeck.fingerprint import canonical_json, digest
 from limbeck.types import Document
 
-__all__ = ["Corpus", "read_jsonl"]
+__all__ = ["Corpus", "encodable", "read_jsonl", "require_id"]
 
 _TEXT_SUFFIXES = frozenset({".txt", ".md", ".rst"})
 
@@ -42,7 +42,7 @@ class Corpus:
         """Read every document once to learn its id and its digest; texts are not kept.
 
         Raises:
-            DataError: there is no document, an id is empty, or an id stands twice.
+            DataError: there is no document, an id is empty or no Unicode text, or stands twice.
         """
         self._source = source
         self.path = path
@@ -51,6 +51,7 @@ class Corpus:
         n_empty = 0
         for position in range(len(source)):
             document = source.read(position)
+            require_id(document.doc_id, f"{path or 'the corpus'}, document {position + 1}")
             first = found.setdefault(document.doc_id, position)
             if first != position:
                 raise DataError(
@@ -256,6 +257,19 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DataError(f"{path} must be readable; got: {error}") from error
 
 
+def encodable(text: str) -> str:
+    """Return a text with "?" for each lone surrogate, which JSON can hold and no file or screen."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def require_id(identifier: str, where: str) -> None:
+    """Raise DataError unless an id can be written to a file."""
+    if not identifier or encodable(identifier) != identifier:
+        raise DataError(
+            f"{where} must have an id of Unicode characters; got {identifier!r}; rename it"
+        )
+
+
 def _parsed(line: bytes, *, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
@@ -279,4 +293,6 @@ def _document(value: Mapping[str, Any], *, where: str) -> Document:
     metadata = value.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise DataError(f"{where} must have an object as `metadata`; got {type(metadata).__name__}")
-    return Document(doc_id=str(doc_id), text=text, title=title, metadata=metadata)
+    return Document(
+        doc_id=str(doc_id), text=encodable(text), title=encodable(title), metadata=metadata
+    )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from limbeck.corpus import Corpus, read_jsonl
 from limbeck.errors import DataError
+from limbeck.types import Document
 
 _DOCS = [
     {"_id": "b", "title": "Zwei", "text": "zwei Wörter"},
@@ -110,6 +111,21 @@ def test_a_truncated_gz_is_refused(tmp_path):
     path.write_bytes(gzip.compress(json.dumps(_DOCS[0]).encode() * 500)[:-20])
     with pytest.raises(DataError, match="must be readable"):
         Corpus.load(path)
+
+
+def test_lone_surrogates_go_no_further_than_the_door(tmp_path):
+    """JSON can hold half a character; no file, screen or request can."""
+    (tmp_path / "c.jsonl").write_text('{"_id": "a", "title": "\\ud800", "text": "half \\ud83d"}')
+    document = Corpus.load(tmp_path / "c.jsonl").document(0)
+    assert (document.title, document.text) == ("?", "half ?")
+    (tmp_path / "c.jsonl").write_text('{"_id": "a", "text": "whole \\ud83d\\ude42"}')
+    assert Corpus.load(tmp_path / "c.jsonl").document(0).text == "whole 🙂"
+
+
+@pytest.mark.parametrize("doc_id", ["", "a\udcff"])
+def test_an_id_that_no_file_can_hold_is_refused(doc_id):
+    with pytest.raises(DataError, match="document 1 must have an id of Unicode characters"):
+        Corpus.from_documents([Document(doc_id, "text")])
 
 
 def test_a_damaged_gz_is_refused(tmp_path):

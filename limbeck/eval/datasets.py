@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from limbeck.corpus import Corpus, read_jsonl
+from limbeck.corpus import Corpus, encodable, read_jsonl, require_id
 from limbeck.errors import DataError
 from limbeck.eval.trec import read_qrels
 from limbeck.fingerprint import fingerprint
@@ -207,7 +207,8 @@ def _query(value: Mapping[str, Any], where: str) -> Query:
     text = value.get("text")
     if not isinstance(text, str):
         raise DataError(f"{where} must have a string `text`; got {type(text).__name__}; mend it")
-    return Query(str(query_id), text)
+    require_id(str(query_id), where)
+    return Query(str(query_id), encodable(text))
 
 
 def _excludes_same_id(folder: Path, name: str) -> bool:

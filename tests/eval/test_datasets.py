@@ -116,6 +116,16 @@ def test_a_malformed_query_is_named(plain: Path, line: str, said: str) -> None:
         Dataset.load(plain)
 
 
+def test_lone_surrogates_stay_outside(plain: Path) -> None:
+    """An id with one can be written nowhere; a text is searched without."""
+    (plain / "queries.jsonl").write_text('{"_id": "q1", "text": "half \\ud800"}\n')
+    (plain / "qrels" / "test.tsv").write_text("q1\t2\t1\n")
+    assert Dataset.load(plain).queries[0].text == "half ?"
+    (plain / "queries.jsonl").write_text('{"_id": "\\ud800", "text": "x"}\n')
+    with pytest.raises(DataError, match="line 1 must have an id of Unicode characters"):
+        Dataset.load(plain)
+
+
 def test_a_malformed_judgement_is_named(plain: Path) -> None:
     write(plain / "qrels" / "test.tsv", QRELS + "q2\t3\tyes\n")
     with pytest.raises(DataError, match=r"test.tsv, line 4 must have an integer grade"):
