@@ -128,7 +128,13 @@ def _progress_bars() -> Iterator[None]:
     default=None,
     help="Whether a query may not find the document with its id. Default: as the collection says.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap and the test.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Of the bootstrap and the test.",
+)
 @click.option("--fresh", is_flag=True, help="Do all retrieval again; recorded answers are kept.")
 @_JSON
 @_shown
@@ -222,7 +228,13 @@ def _fail_if_any(report: Report) -> None:
 
 @_limbeck.command("check")
 @click.argument("spec", type=click.Path(path_type=Path))
-@click.option("--queries", default=1000, show_default=True, help="For the estimate of LLM calls.")
+@click.option(
+    "--queries",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="For the estimate of LLM calls.",
+)
 @_JSON
 def _check(spec: Path, queries: int, as_json: bool) -> None:  # noqa: FBT001
     """Check SPEC without loading a model or spending money: names, inputs, scores, sizes."""

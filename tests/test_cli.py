@@ -145,6 +145,8 @@ def test_scores_reach_the_reply_as_the_retriever_gave_them(place, capsys):
         (["eval", "SPEC", "--data", "mini", "--split", "dev", "--out", "o"], 1, "splits are test"),
         (["eval", "SPEC", "--data", "mini", "--out", "o", "--pipelines", "x"], 2, "got x; it has"),
         (["eval", "SPEC", "--data", "mini", "--out", "o", "--measures", "nDGC@10"], 2, "nDCG@10"),
+        (["eval", "SPEC", "--data", "mini", "--out", "o", "--seed", "-1"], 2, "--seed"),
+        (["check", "SPEC", "--queries", "-1"], 2, "--queries"),
         (["search", "SPEC", "words"], 2, "name a pipeline with --pipeline: bm25, lamer, own"),
         (["search", "SPEC", "words", "--pipeline", "bm25"], 2, "add --data FOLDER"),
         (["search", "SPEC", "words", "--pipeline", "own", "-k", "0"], 2, "-k"),

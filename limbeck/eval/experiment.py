@@ -54,6 +54,8 @@ class Experiment:
                 "an experiment must have a pipeline and a dataset; got "
                 f"{len(self.pipelines)} pipelines and {len(self.datasets)} datasets; add one"
             )
+        if self.seed < 0:
+            raise UsageError(f"a seed must be 0 or more; got {self.seed}")
         names = [dataset.name for dataset in self.datasets]
         if len(set(names)) != len(names):
             raise UsageError(

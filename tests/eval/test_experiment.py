@@ -223,6 +223,11 @@ def test_a_pipeline_whose_llm_calls_failed_is_done_again(
     assert evaluate(max_calls=None).reused
 
 
+def test_a_negative_seed_is_refused(mini_corpus: Corpus) -> None:
+    with pytest.raises(UsageError, match="seed must be 0 or more; got -1"):
+        Experiment({"a": Words()}, [dataset(mini_corpus)], seed=-1)
+
+
 def _cut(folder: Path) -> None:
     file = folder / "rows.npy"
     file.write_bytes(file.read_bytes()[:-8])
