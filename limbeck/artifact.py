@@ -38,12 +38,21 @@ def cache_folder(*parts: str) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file beside `path`, so that two processes do not build one thing at once."""
+    """Hold a lock file beside `path`, so that two processes do not build one thing at once.
+
+    Raises:
+        ArtifactError: the folder cannot be written.
+    """
     import filelock
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.with_name(path.name + ".lock")):
+    lock = filelock.FileLock(path.with_name(path.name + ".lock"))
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -184,12 +184,13 @@ def _demo(out: Path, as_json: bool) -> None:  # noqa: FBT001
 
 def _copy_quickstart(out: Path) -> Path:
     """Copy the quick-start spec and its tapes into a folder, leaving what is there already."""
+    from limbeck.artifact import write_atomically
+
     with as_file(files("limbeck.eval").joinpath("mini")) as mini:
         for file in (mini / "quickstart.yaml", *sorted((mini / "tapes").glob("*.jsonl"))):
             copy = out / file.relative_to(mini)
             if not copy.exists():
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes(file.read_bytes())
+                write_atomically(copy, file.read_bytes())
     return out / "quickstart.yaml"
 
 

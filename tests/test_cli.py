@@ -167,6 +167,17 @@ def test_a_users_mistake_is_told_without_a_traceback(
     assert "Traceback" not in err
 
 
+def test_a_place_that_cannot_be_written_is_told(place, capsys, monkeypatch):
+    taken = place / "spec.yaml"
+    status, _, err = _run(capsys, "demo", "--out", taken)
+    assert (status, err.count("\n")) == (1, 1)
+    assert "must be writable" in err
+    monkeypatch.setenv("LIMBECK_CACHE", str(taken / "below"))
+    status, _, err = _run(capsys, "index", taken, "--data", "mini")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "must be writable" in err
+
+
 def test_an_error_is_one_line_whatever_it_holds(capsys, monkeypatch, place):
     def fails(*_):
         raise LimbeckError("first line\nsecond line")
