@@ -365,7 +365,7 @@ def _dataset(name: str, split: str, exclude_same_id: bool | None) -> Dataset:  #
     from limbeck.eval.datasets import Dataset
 
     if _is_mini(name):
-        return Dataset.mini(split)
+        return Dataset.mini(split, exclude_same_id=bool(exclude_same_id))
     return Dataset.load(name, split, exclude_same_id=exclude_same_id)
 
 

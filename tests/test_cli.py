@@ -90,6 +90,13 @@ def test_eval_writes_the_contract(place, capsys):
     assert (out_folder / "tapes" / "small.jsonl").is_file()  # the LLM's answers are kept
 
 
+def test_eval_excludes_the_same_id_where_told(place, capsys):
+    command = ("eval", place / "spec.yaml", "--data", "mini", "--pipelines", "bm25", "--json")
+    for flag, excludes in (("--exclude-same-id", True), ("--keep-same-id", False)):
+        out = _run(capsys, *command, "--out", place / "o", flag)[1]
+        assert json.loads(out)["datasets"]["mini"]["exclude_same_id"] is excludes
+
+
 def test_eval_again_asks_the_llm_nothing(place, capsys):
     command = (
         "eval", place / "spec.yaml", "--data", "mini", "--pipelines", "lamer", "--out", place / "o",

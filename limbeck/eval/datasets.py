@@ -78,9 +78,9 @@ class Dataset:
         )
 
     @staticmethod
-    def mini(split: str = "test") -> Dataset:
+    def mini(split: str = "test", *, exclude_same_id: bool = False) -> Dataset:
         """Return the mini collection that comes with Limbeck."""
-        return replace(Dataset.load(_MINI, split, exclude_same_id=False), name="mini")
+        return replace(Dataset.load(_MINI, split, exclude_same_id=exclude_same_id), name="mini")
 
     @staticmethod
     def joined(
