@@ -13,8 +13,6 @@ __all__ = ["Entry", "parse"]
 
 _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 64
-_STANDARD = "tag:yaml.org,2002:"
-_TAGS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "seq", "map"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ def parse(text: str, *, name: str) -> Entry:
     if len(text.encode(errors="replace")) > _MAX_BYTES:
         raise _error(name, 1, f"a spec must have at most {_MAX_BYTES} bytes", "split it")
     try:
-        _refuse_anchors_and_depth(text, name)
+        _refuse_marks_and_depth(text, name)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:
             raise _error(name, 1, "a spec must be a mapping; the file is empty", "fill it")
@@ -59,7 +57,7 @@ def parse(text: str, *, name: str) -> Entry:
         raise _error(name, 1, f"a spec must be YAML; {error}", "mend the file") from None
 
 
-def _refuse_anchors_and_depth(text: str, name: str) -> None:
+def _refuse_marks_and_depth(text: str, name: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 1
@@ -71,6 +69,9 @@ def _refuse_anchors_and_depth(text: str, name: str) -> None:
                 f"a spec must have no anchors and aliases; got {anchor!r}",
                 "write the value out, or name it under indexes, llms or pipelines",
             )
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise _error(name, line, f"a spec must have no tags; got {tag!r}", "take it out")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
@@ -81,15 +82,21 @@ def _refuse_anchors_and_depth(text: str, name: str) -> None:
 
 def _entry(node: yaml.Node, name: str) -> Entry:
     line = node.start_mark.line + 1
-    if node.tag.removeprefix(_STANDARD) not in _TAGS:
-        raise _error(name, line, f"a spec must have no tags; got {node.tag!r}", "take it out")
     if isinstance(node, yaml.SequenceNode):
         return Entry([_entry(item, name) for item in node.value], line)
     if isinstance(node, yaml.MappingNode):
         return Entry(_mapping(node, name), line)
-    scalar = yaml.SafeLoader("").construct_object(node)
-    plain = isinstance(scalar, (str, int, float, bool, type(None)))
-    return Entry(scalar if plain else node.value, line)
+    return Entry(_scalar(node), line)
+
+
+def _scalar(node: yaml.Node) -> str | int | float | bool | None:
+    """Return a plain value; what only looks like one, as 2024-13-01 like a date, is text."""
+    try:
+        value = yaml.SafeLoader("").construct_object(node)
+    except (ValueError, yaml.constructor.ConstructorError):
+        value = node.value
+    plain = isinstance(value, (str, int, float, bool, type(None)))
+    return value if plain else str(node.value)
 
 
 def _mapping(node: yaml.MappingNode, name: str) -> dict[str, Entry]:

@@ -36,6 +36,11 @@ BROKEN: dict[str, tuple[str, int, tuple[str, ...]]] = {
         ("no tags", "take it out"),
     ),
     "a tag on a name": ("limbeck: 1\npipelines: {a: !!python/name:os.system }\n", 2, ("no tags",)),
+    "a standard tag": ("limbeck: 1\npipelines: {a: !!str bm25}\n", 2, ("no tags", "take it out")),
+    "a tag that does not fit": ("limbeck: 1\npipelines: {a: !!int bm25}\n", 2, ("no tags",)),
+    "a date that is none": ("limbeck: 1\npipelines: {a: 2024-13-01}\n", 2, ("'2024-13-01' is no",)),
+    "a number that is none": ("limbeck: 1\npipelines: {a: 0b_}\n", 2, ("'0b_' is no",)),
+    "a sign of YAML": ("limbeck: 1\npipelines: {a: =}\n", 2, ("'=' is no",)),
     "an own tag": ("limbeck: 1\npipelines: {a: !exec ls}\n", 2, ("no tags", "take it out")),
     "an alias": (
         "limbeck: 1\nindexes: &i {bm25: {bm25: {}}}\npipelines: {a: *i}\n",
