@@ -364,7 +364,12 @@ class _Reader:
     def _path(self, entry: Entry, place: str) -> Path:
         if not isinstance(entry.value, str) or not entry.value:
             raise self._refused(place, entry, f"must be a path; got {entry.plain()!r}", "quote it")
-        path = (self._folder / entry.value).resolve()
+        try:
+            path = (self._folder / entry.value).resolve()
+            path.exists()
+        except (OSError, ValueError) as error:
+            came = f"got {entry.value[:80]!r}, and: {getattr(error, 'strerror', None) or error}"
+            raise self._refused(place, entry, f"must be a path; {came}", "change it") from None
         if not path.is_relative_to(self._folder):
             raise self._refused(
                 place,

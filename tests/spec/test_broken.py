@@ -41,6 +41,16 @@ BROKEN: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "a date that is none": ("limbeck: 1\npipelines: {a: 2024-13-01}\n", 2, ("'2024-13-01' is no",)),
     "a number that is none": ("limbeck: 1\npipelines: {a: 0b_}\n", 2, ("'0b_' is no",)),
     "a sign of YAML": ("limbeck: 1\npipelines: {a: =}\n", 2, ("'=' is no",)),
+    "a path that no system takes": (
+        'limbeck: 1\ncorpora: {c: {path: "a\\0b"}}\npipelines: {a: [x]}\n',
+        2,
+        ("corpora.c.path: must be a path", "null"),
+    ),
+    "a path that is too long": (
+        f"limbeck: 1\ncorpora: {{c: {{path: {'a' * 5000}}}}}\npipelines: {{a: [x]}}\n",
+        2,
+        ("corpora.c.path: must be a path", "too long"),
+    ),
     "an own tag": ("limbeck: 1\npipelines: {a: !exec ls}\n", 2, ("no tags", "take it out")),
     "an alias": (
         "limbeck: 1\nindexes: &i {bm25: {bm25: {}}}\npipelines: {a: *i}\n",
