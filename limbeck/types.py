@@ -322,12 +322,26 @@ class Run:
         return slice(int(self.bounds[position]), int(self.bounds[position + 1]))
 
     def hits(self, query: int | str) -> list[Hit]:
-        """Return the ranking of a query, by its position or its id, with document ids."""
-        position = self.query_ids.index(query) if isinstance(query, str) else query
+        """Return the ranking of a query, by its position or its id, with document ids.
+
+        Raises:
+            DataError: the run holds no such query.
+        """
+        position = self._position(query)
         where = self.segment(position)
         doc_ids = self.corpus.doc_ids
         pairs = zip(self.rows[where].tolist(), self.scores[where].tolist(), strict=True)
         return [Hit(doc_ids[row], score) for row, score in pairs]
+
+    def _position(self, query: int | str) -> int:
+        try:
+            if isinstance(query, str):
+                return self.query_ids.index(query)
+            return range(len(self))[query]
+        except (IndexError, ValueError):
+            raise DataError(
+                f"a run of {len(self)} queries must hold {query!r}; it does not"
+            ) from None
 
     def items(self) -> Iterator[tuple[str, list[Hit]]]:
         """Yield each query id with its ranking."""

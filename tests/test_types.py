@@ -103,6 +103,14 @@ def test_nan_scores_are_refused():
         Run.from_hits({"q": [("d1", float("nan"))]}, kind="bm25", corpus=_CORPUS)
 
 
+def test_hits_are_found_by_position_from_either_end_and_by_id():
+    run = Run.from_hits({"q": [("d1", 1.0)], "r": [("d2", 2.0)]}, kind="x", corpus=_CORPUS)
+    assert run.hits(-1) == run.hits(1) == run.hits("r") == [("d2", 2.0)]
+    for missing in (2, -3, "s"):
+        with pytest.raises(DataError, match=f"must hold {missing!r}"):
+            run.hits(missing)
+
+
 def test_arrays_that_do_not_fit_are_refused():
     with pytest.raises(DataError, match="bounds"):
         Run(
