@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, TypeVar, cast
 
+from limbeck.errors import DataError
 from limbeck.fingerprint import digest, fingerprint
 from limbeck.meter import Usage, metered
 from limbeck.types import Query, Run, as_queries
@@ -38,8 +39,17 @@ class State:
 
     @staticmethod
     def start(queries: str | Query | Iterable[str | Query], run: Run | None = None) -> State:
-        """Return the state before the first node."""
+        """Return the state before the first node.
+
+        Raises:
+            DataError: the run is not of these queries.
+        """
         made = as_queries(queries)
+        if run is not None and run.query_ids != tuple(query.query_id for query in made):
+            raise DataError(
+                "a run must hold the queries that it is given with, in their order; "
+                "it holds others; make it with the same queries"
+            )
         return State(made, _content_key(made), run, "" if run is None else run.digest())
 
 

@@ -164,7 +164,8 @@ class Node(ABC):
         """
         started = State.start(queries, run)
         ended = self.advance(started, Execution())
-        return ended.queries if ended.run is started.run and self._rewrites() else ended.run
+        read_only = ended.run_key == started.run_key
+        return ended.queries if read_only and self._rewrites() else ended.run
 
     async def arun(
         self, queries: str | Query | Iterable[str | Query], run: Run | None = None

@@ -48,6 +48,19 @@ def test_a_rewriter_that_reads_a_run_gets_the_run_of_the_step_before():
     assert queries[1].expansions == ()  # no hit: the query is left as it is
 
 
+def test_a_rewriter_before_a_reranker_returns_the_run_though_it_is_unchanged():
+    run = run_of({"1": {"d4": 1.0}})
+    assert (Suffixed("s") >> Top(1))("x", run=run) is run
+
+
+@pytest.mark.parametrize("ids", [("2", "1"), ("1",), ("1", "2", "3")])
+def test_a_run_of_other_queries_is_refused(ids):
+    """The hits of one query would be read for another."""
+    run = run_of({query_id: {"d4": 1.0} for query_id in ids})
+    with pytest.raises(DataError, match="must hold the queries that it is given with"):
+        FirstHit()(["x", "y"], run=run)
+
+
 def test_no_queries_pass_through_every_node():
     pipeline = Fuse((ABC >> FirstHit() >> ABC, CBA)) >> Reversed() >> Top(2)
     assert len(pipeline([])) == 0
