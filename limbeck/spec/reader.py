@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import re
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -19,14 +18,13 @@ from limbeck.llm.model import LLM
 from limbeck.pipeline import Node, Pipeline, Retriever
 from limbeck.registry import node_class, node_names
 from limbeck.spec.document import Entry, parse
-from limbeck.spec.spec import Spec, parameters
+from limbeck.spec.spec import NAME, Spec, parameters
 from limbeck.types import Documents
 
 __all__ = ["read"]
 
 _VERSION = 1
 _SECTIONS = ("limbeck", "llms", "corpora", "indexes", "pipelines")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 _T = TypeVar("_T")
 
 
@@ -120,10 +118,10 @@ class _Reader:
             self._find(name, entry, f"{name} must be a mapping of names", "write name: value lines")
             return {}
         for key, value in entry.value.items():
-            if not _NAME.match(key):
+            if not NAME.match(key):
                 mend = "use letters, digits, '_' and '-'"
                 self._find(f"{name}.{key}", value, f"{key!r} cannot be a name", mend)
-        return {key: value for key, value in entry.value.items() if _NAME.match(key)}
+        return {key: value for key, value in entry.value.items() if NAME.match(key)}
 
     def _each(self, section: str, build: Callable[[Entry, str], _T]) -> dict[str, _T]:
         built: dict[str, _T] = {}

@@ -15,7 +15,10 @@ from limbeck.errors import CheckError, Problem, UsageError
 from limbeck.llm.model import LLM
 from limbeck.pipeline import Node, Retriever
 
-__all__ = ["Spec", "parameters"]
+__all__ = ["NAME", "Spec", "parameters"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
+"""What an LLM, a corpus, an index or a pipeline of a spec may be called."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Spec:
         return Spec(pipelines=dict(pipelines), folder=Path(folder).resolve())
 
     def dump(self) -> str:
-        """Return the spec as YAML; `Spec.loads(spec.dump(), folder=spec.folder) == spec`."""
+        """Return the spec as YAML, from which `Spec.loads` makes equal pipelines."""
         from limbeck.spec.writer import write
 
         return write(self)

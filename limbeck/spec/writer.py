@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from limbeck.errors import UsageError
 from limbeck.llm.model import LLM
 from limbeck.pipeline import Node, Pipeline, Retriever
 from limbeck.registry import node_names
-from limbeck.spec.spec import Spec, parameters
+from limbeck.spec.spec import NAME, Spec, parameters
 
 __all__ = ["named", "write"]
 
@@ -24,7 +25,8 @@ def write(spec: Spec) -> str:
     """Return a spec as YAML that reads back equal.
 
     Raises:
-        UsageError: a part has no form in a file: a callable, a corpus in memory, a path outside.
+        UsageError: a part has no form in a file: a callable, a corpus in memory, a path outside, a
+            pipeline's name.
     """
     return _Writer(spec).text()
 
@@ -53,7 +55,7 @@ def _plainest(node: Any) -> Any:
 def _name(value: Any, names: dict[str, Any], stem: str, *, same: Any = lambda v: v) -> None:
     if any(type(known) is type(value) and same(known) == value for known in names.values()):
         return
-    stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-") or "part"
+    stem = re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-_") or "part"
     number = 1
     while (name := stem if number == 1 else f"{stem}{number}") in names:
         number += 1
@@ -71,6 +73,12 @@ class _Writer:
 
     def text(self) -> str:
         spec = self._spec
+        for name in spec.pipelines:
+            if not NAME.match(name):
+                raise UsageError(
+                    "the name of a pipeline must have letters, digits, '_' and '-' alone to stand "
+                    f"in a file; got {name!r}; rename it"
+                )
         document: dict[str, Any] = {"limbeck": 1}
         if spec.llms:
             document["llms"] = {name: self._llm(llm) for name, llm in spec.llms.items()}
@@ -114,12 +122,17 @@ class _Writer:
                 'add an entry point in the group "limbeck.nodes"'
             )
         values = self._values(node)
-        return {node.name: values} if values or full else node.name
+        if values or full or node.name in self._spec.pipelines:
+            return {node.name: values}
+        return node.name
 
     def _retriever(self, node: Retriever) -> Any:
         for name, index in self._spec.indexes.items():
             if type(index) is type(node) and dataclasses.replace(index, k=node.k) == node:
-                return name if index.k == node.k else {name: {"k": node.k}}
+                if index.k != node.k:
+                    return {name: {"k": node.k}}
+                # As a mapping it is the index, whatever pipeline has the same name.
+                return name if self._spec.pipelines.get(name, index) == index else {name: {}}
         raise AssertionError(f"{node.name} was named before")
 
     def _values(

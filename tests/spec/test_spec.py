@@ -109,7 +109,7 @@ _NODES = st.recursive(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.dictionaries(st.sampled_from(["p", "q", "r1"]), _NODES, min_size=1))
+@given(st.dictionaries(st.sampled_from(["p", "bm25", "dense", "lamer"]), _NODES, min_size=1))
 def test_any_composition_reads_back_equal(tmp_path, pipelines):
     spec = Spec.of(pipelines, folder=tmp_path)
     again = Spec.loads(spec.dump(), folder=tmp_path)
@@ -129,6 +129,20 @@ def test_what_no_file_can_say_is_refused(folder):
     ):
         with pytest.raises(UsageError, match=said):
             Spec.of({"a": node}, folder=folder).dump()
+
+
+def test_parts_get_names_that_a_file_can_hold(folder):
+    (folder / "_données").mkdir()
+    (folder / "_données" / "a.md").write_text("a")
+    llm = LLM("scripted:模型", replies=("r",))
+    index = BM25(corpus=Corpus.load(folder / "_données"))
+    spec = Spec.of({"a": HyDE(llm) >> index}, folder=folder)
+    assert Spec.loads(spec.dump(), folder=folder).pipelines == spec.pipelines
+
+
+def test_a_pipeline_that_no_file_can_name_is_refused(folder):
+    with pytest.raises(UsageError, match="got 'my pipe'"):
+        Spec.of({"my pipe": BM25()}, folder=folder).dump()
 
 
 def test_some_pipelines_are_selected_in_order(folder):
