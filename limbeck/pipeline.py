@@ -190,6 +190,7 @@ class Pipeline(Node):
     steps: tuple[Node, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(self.steps))
         if not self.steps:
             raise UsageError("a pipeline must have steps; got none; name at least one node")
 

@@ -31,6 +31,12 @@ def test_composition_is_flat_and_associative():
     assert (ABC >> Suffixed() >> Reversed()).steps == steps
 
 
+def test_a_list_of_steps_is_a_pipeline():
+    """Its nodes were not found among the parameters, and so were never bound."""
+    assert Pipeline([Listed(), Top(1)]) == Pipeline((Listed(), Top(1)))
+    assert len(list(Pipeline([Listed(), Top(1)]).walk())) == 3
+
+
 def test_a_pipeline_runs_its_steps_in_order():
     run = (ABC >> Reversed())(["x", "y"])
     assert [_ids(run, i) for i in (0, 1)] == [["d3", "d2", "d1"]] * 2
