@@ -270,8 +270,9 @@ def _check(spec: Path, queries: int, as_json: bool) -> None:  # noqa: FBT001
 def _index(spec: Path, data: tuple[str, ...]) -> None:
     """Build the indexes of SPEC: those that name a corpus, and the others for each --data."""
     from limbeck.spec.spec import Spec
+    from limbeck.spec.writer import named
 
-    read = Spec.load(spec)
+    read = named(Spec.load(spec))
     own = [name for name, index in read.indexes.items() if index.corpus is not None]
     if not data and len(own) < len(read.indexes):
         missing = ", ".join(name for name in read.indexes if name not in own)
@@ -301,6 +302,7 @@ def _search(
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Search for QUERY with a pipeline of SPEC."""
+    from limbeck.pipeline import Given
     from limbeck.spec.spec import Spec
 
     if len(data) > 1:
@@ -309,6 +311,8 @@ def _search(
     name = pipeline or _only(read)
     node = read.select([name]).pipelines[name]
     node.check()
+    if node.examine(Given(), name, []).kind is None:
+        raise click.UsageError(f"{name} ends in no run; name a pipeline that ends in a retriever")
     corpus = _corpus(data[0]) if data else None
     with closing(read):
         run = _bound(node, corpus).top(k)([query])

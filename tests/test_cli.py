@@ -24,6 +24,7 @@ pipelines:
   bm25: [bm25]
   lamer: [{bm25: {k: 5}}, {lamer: {llm: small, n: 1}}, bm25]
   own: [own]
+  part: [{hyde: {llm: small, n: 2}}]
 """
 
 
@@ -130,6 +131,12 @@ def test_index_and_search(place, capsys):
     assert len(out.splitlines()) == 3
 
 
+def test_index_builds_what_stands_in_a_pipeline_alone(place, capsys):
+    (place / "spec.yaml").write_text("limbeck: 1\npipelines: {a: [{bm25: {k1: 1.2}}]}\n")
+    status, out, _ = _run(capsys, "index", place / "spec.yaml", "--data", place / "docs")
+    assert (status, out.startswith("bm25: 2 documents")) == (0, True)
+
+
 def test_scores_reach_the_reply_as_the_retriever_gave_them(place, capsys):
     from limbeck import BM25, Corpus
 
@@ -154,9 +161,10 @@ def test_scores_reach_the_reply_as_the_retriever_gave_them(place, capsys):
         (["eval", "SPEC", "--data", "mini", "--out", "o", "--measures", "nDGC@10"], 2, "nDCG@10"),
         (["eval", "SPEC", "--data", "mini", "--out", "o", "--seed", "-1"], 2, "--seed"),
         (["check", "SPEC", "--queries", "-1"], 2, "--queries"),
-        (["search", "SPEC", "words"], 2, "name a pipeline with --pipeline: bm25, lamer, own"),
+        (["search", "SPEC", "words"], 2, "name a pipeline with --pipeline: bm25, lamer, own, part"),
         (["search", "SPEC", "words", "--pipeline", "bm25"], 2, "add --data FOLDER"),
         (["search", "SPEC", "words", "--pipeline", "own", "-k", "0"], 2, "-k"),
+        (["search", "SPEC", "words", "--pipeline", "part"], 2, "part ends in no run"),
         (["index", "SPEC"], 2, "bm25 name no corpus; add --data FOLDER"),
         (["serch"], 2, "serch"),
         (["check"], 2, "SPEC"),
