@@ -19,6 +19,7 @@ from limbeck.eval.charts import ALPHA, amount
 from limbeck.eval.page import render_page
 from limbeck.eval.results import DatasetResult, PipelineResult, Report
 from limbeck.eval.trec import write_run
+from limbeck.fingerprint import digest
 from limbeck.meter import Usage
 
 if TYPE_CHECKING:
@@ -131,7 +132,10 @@ def _scores_file(result: DatasetResult, pipeline: PipelineResult) -> str:
 
 
 def _slug(result: DatasetResult, pipeline: PipelineResult) -> str:
-    return _UNSAFE.sub("_", f"{result.dataset.name}.{pipeline.name}")
+    name = f"{result.dataset.name}.{pipeline.name}"
+    safe = _UNSAFE.sub("_", name)
+    # Two names may differ only in what no file name should hold.
+    return safe if safe == name else f"{safe}-{digest(name)[:8]}"
 
 
 def _scores(pipeline: PipelineResult) -> str:

@@ -244,6 +244,14 @@ def test_names_with_markup_are_printed_as_they_are(mini_corpus) -> None:
     assert "[bold]x[/bold]" in text
 
 
+def test_each_pipeline_has_files_of_its_own(mini_corpus, tmp_path: Path) -> None:
+    pipelines = {"k=1 (b)": Words(), "k=1 [b]": Words() >> Upside(), "k.1": Words(2.0)}
+    write_report(Experiment(pipelines, [dataset(mini_corpus)]).run(), tmp_path)
+    assert len(list((tmp_path / "runs").iterdir())) == 3
+    assert len(list((tmp_path / "scores").iterdir())) == 3
+    assert (tmp_path / "runs" / "tiny.k.1.trec").is_file()
+
+
 def test_report_json_is_written_last(report, tmp_path: Path, monkeypatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
