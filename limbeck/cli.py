@@ -389,5 +389,5 @@ def _print(renderable: Any) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Console(width=1000)  # no cell is cut; a table is as wide as it must be
     console.print(renderable)

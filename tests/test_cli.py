@@ -91,6 +91,13 @@ def test_eval_writes_the_contract(place, capsys):
     assert (out_folder / "tapes" / "small.jsonl").is_file()  # the LLM's answers are kept
 
 
+def test_a_table_that_goes_into_a_file_is_not_cut(place, capsys):
+    measures = "nDCG@10,R@100,AP,RR@10,P@5,P@10,Success@1,R@10,R@5,R@20"
+    command = ("eval", place / "spec.yaml", "--data", "mini", "--pipelines", "bm25")
+    _, out, _ = _run(capsys, *command, "--measures", measures, "--out", place / "o")
+    assert "…" not in out
+
+
 def test_eval_excludes_the_same_id_where_told(place, capsys):
     command = ("eval", place / "spec.yaml", "--data", "mini", "--pipelines", "bm25", "--json")
     for flag, excludes in (("--exclude-same-id", True), ("--keep-same-id", False)):
