@@ -27,7 +27,7 @@ class Spec:
 
     Attributes:
         llms: models by name.
-        corpora: corpora by name; opened when an index that names one is.
+        corpora: corpora by name; each is read once, to learn its ids and its fingerprint.
         indexes: retrievers by name; one that names no corpus is built for each collection.
         pipelines: nodes by name, in the order of the file.
         folder: what relative paths start from; nothing outside it is reached.
