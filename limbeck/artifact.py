@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,18 +222,31 @@ def write_artifact(
 
 
 def _require_free(folder: Path) -> None:
-    if not folder.exists() or (folder / _META).is_file():
+    try:
+        # One look: another writer may replace the folder at any time.
+        names = [file.name for file in folder.iterdir()]
+    except FileNotFoundError:
         return
-    if folder.is_file() or any(folder.iterdir()):
+    except NotADirectoryError:
+        names = [folder.name]
+    if names and _META not in names:
         raise ArtifactError(f"{folder} must be free or an artifact; it is neither; give another")
 
 
 def _swap(beside: Path, folder: Path) -> None:
-    """Rename the new folder into place; what stood there is moved away first, then removed."""
-    old: Path | None = None
-    if folder.exists():
+    """Rename the new folder into place; what stood there is moved away first, then removed.
+
+    Another writer may come between: the last one to rename stays.
+    """
+    taken = True
+    while taken:
         old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-        os.replace(folder, old)
-    os.replace(beside, folder)
-    if old is not None:
+        with suppress(FileNotFoundError):
+            os.replace(folder, old)
+        try:
+            os.replace(beside, folder)
+            taken = False
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
         shutil.rmtree(old, ignore_errors=True)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,20 @@ def test_a_kill_in_the_middle_leaves_nothing_at_the_place(tmp_path):
     with pytest.raises(ArtifactError, match="there is none"):
         Artifact.load(place, kind="bm25", version=3)
     assert Artifact.load(_write(place), kind="bm25", version=3).parameters == {"k1": 0.9}
+
+
+def test_writers_of_one_place_do_not_hinder_each_other(tmp_path):
+    """Two evaluations into one folder finish the same pipeline."""
+
+    def write(number: int) -> None:
+        arrays = {"a": np.full(9, number)}
+        write_artifact(tmp_path / "x", kind="k", version=1, parameters={}, arrays=arrays)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(80)))
+    array = Artifact.load(tmp_path / "x", kind="k", version=1).array("a")
+    assert (array == array[0]).all()
+    assert [file.name for file in tmp_path.iterdir()] == ["x"]
 
 
 def test_a_lock_keeps_others_out(tmp_path):
