@@ -13,9 +13,10 @@ __all__ = ["clean_passage"]
 _FLAGS = re.IGNORECASE | re.VERBOSE | re.DOTALL
 _THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", _FLAGS)
 _FENCED = re.compile(r"\A```[a-z]*\n(.*?)(?:\n```\s*|\Z)", _FLAGS)
-_MARKS = r"""[\s"'“”‘’*\#>_-]*"""
-_LABEL = re.compile(
-    rf"""(?:\A|\n|\s\s|\*\*|\#\ ){_MARKS}
+_MARK = r"""[\s"'“”‘’*\#>_-]"""
+_MARKS = rf"{_MARK}*"
+_LABEL = re.compile(  # begins where its marks do: a long run of them is looked through once
+    rf"""(?:\A|(?<!{_MARK})(?={_MARK}*?(?:\n|\s\s|\*\*|\#\ ))){_MARK}*+
     (?:the\ |a\ |possible\ |correct\ |relevant\ |answering\ |hypothetical
     \ |scientific\ |paper\ |news\ |financial\ |article\ )*
     (?:passage|answer|counter[- ]?argument|abstract|document)
@@ -34,9 +35,10 @@ _OPENER = re.compile(
 _REMNANT = re.compile(r"\A(?:[-*_]{3,}|[\"”’*]+)(?:\s+|\Z)")
 _ECHO = re.compile(rf"\A{_MARKS}(?:question|query|claim|topic)[\s*]*:[^\n]*(?:\n|\Z)", _FLAGS)
 _CLOSER = re.compile(
-    r"\n\s*(?:let\ me\ know|i\ hope\ this|feel\ free|is\ there\ anything)[^\n]*\Z", _FLAGS
+    r"(?<!\s)(?=\s*\n)\s++(?:let\ me\ know|i\ hope\ this|feel\ free|is\ there\ anything)[^\n]*\Z",
+    _FLAGS,
 )
-_QUOTED = re.compile(r"\A([\"“'‘]+)(.*?)([\"”'’]+)\Z", _FLAGS)
+_OPENING, _CLOSING = "\"“'‘", "\"”'’"
 _MIN_WORDS_AFTER_LABEL = 3
 
 
@@ -59,8 +61,8 @@ def _peeled(text: str) -> str:
     text = _after_last_label(fenced.group(1) if fenced else text)
     for pattern in (_OPENER, _ECHO, _REMNANT, _CLOSER):
         text = pattern.sub("", text, count=1).strip()
-    quoted = _QUOTED.match(text)
-    text = quoted.group(2) if quoted else text
+    if len(text) > 1 and text[0] in _OPENING and text[-1] in _CLOSING:
+        text = text.lstrip(_OPENING).rstrip(_CLOSING)
     return text.replace("**", "").strip()
 
 

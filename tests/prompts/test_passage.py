@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -72,6 +73,18 @@ def test_an_answer_that_says_nothing_is_empty(nothing):
 def test_cleaning_twice_is_cleaning_once_and_never_fails(text):
     once = clean_passage(text)
     assert clean_passage(once) == once
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Water" + "\n" * 20_000 + "wets", "Water" + " " * 20_000 + "wets", '"' * 5_000 + "Water"],
+    ids=["line ends", "spaces", "quotes"],
+)
+def test_a_model_that_repeats_itself_is_read_in_no_time(text):
+    """What each took when a run was looked through from each of its marks: 100, 48 and 190 s."""
+    started = time.perf_counter()
+    assert clean_passage(text) == text
+    assert time.perf_counter() - started < 5.0
 
 
 @pytest.mark.collections
