@@ -11,7 +11,9 @@ import re
 __all__ = ["clean_passage"]
 
 _FLAGS = re.IGNORECASE | re.VERBOSE | re.DOTALL
-_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", _FLAGS)
+_THINKING = re.compile(  # some servers put the opening tag into the prompt, not the answer
+    r"\A(?:(?!<think>).)*?</think>|<think>.*?(?:</think>|\Z)", _FLAGS
+)
 _FENCED = re.compile(r"\A```[a-z]*\n(.*?)(?:\n```\s*|\Z)", _FLAGS)
 _MARK = r"""[\s"'“”‘’*\#>_-]"""
 _MARKS = rf"{_MARK}*"

@@ -35,6 +35,7 @@ PASSAGE = "Statins lower cholesterol. They block an enzyme of the liver."
         f"```\n{PASSAGE}\n```",
         f"```text\n{PASSAGE}",
         f"<think>They want a passage: I write one.</think>{PASSAGE}",
+        f"They want a passage.\nPassage: what do I write?\n</think>\n\n{PASSAGE}",
         f"{PASSAGE}\n\nLet me know if you need anything else!",
         f"{PASSAGE}\nI hope this helps.",
         f'""**  ---  {PASSAGE}',
