@@ -23,7 +23,7 @@ from limbeck.artifact import locked, write_atomically
 from limbeck.errors import ArtifactError, CassetteError
 from limbeck.fingerprint import canonical_json, digest
 from limbeck.llm.nearest import difference
-from limbeck.llm.request import Request, Sample, Token
+from limbeck.llm.request import Request, Sample, Token, encodable
 
 __all__ = ["Tape", "tape_path"]
 
@@ -217,7 +217,9 @@ def _lines_of(path: Path) -> list[bytes]:
 
 
 def _dumped(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False) + "\n"
+    """Return a value's line, readable; one with lone surrogates, which UTF-8 lacks, in escapes."""
+    line = json.dumps(value, ensure_ascii=False)
+    return (line if encodable(line) == line else json.dumps(value)) + "\n"
 
 
 def _lines(key: str, request: Mapping[str, Any], samples: Mapping[int, Sample]) -> Iterator[str]:

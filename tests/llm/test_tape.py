@@ -50,6 +50,7 @@ def test_samples_are_addressed_by_request_and_index_and_all_kept(tmp_path):
         Sample('Zeilen\n\u2028\x85 и 水 🙂 \\ " \x00'),
         Sample("p", logprobs=(Token("p", -0.25, (("p", -0.25), ("q", -1.5))), Token("", -0.1))),
         Sample("none told", logprobs=()),
+        Sample("half", logprobs=(Token("\ud83d", -0.5, (("\ud83d", -0.5), ("水", -1.0))),)),
     ],
 )
 def test_a_sample_comes_back_as_it_was(tmp_path, sample):
@@ -61,6 +62,16 @@ def test_a_sample_comes_back_as_it_was(tmp_path, sample):
         assert Tape(tmp_path / f"{close}.jsonl", recorded=False).samples(request(), [7]) == {
             7: sample
         }
+
+
+def test_a_request_that_utf8_cannot_hold_is_recorded_and_stops_no_later_one(tmp_path):
+    tape = _tape(tmp_path / "x")
+    half = request("a", stop=("\ud83d",))
+    tape.record(half, {0: Sample("a")})
+    tape.record(request("b"), {0: Sample("b")})
+    tape.close()
+    assert tape.samples(half, [0]) == {0: Sample("a")}
+    assert tape.samples(request("b"), [0]) == {0: Sample("b")}
 
 
 def test_the_file_is_sorted_readable_and_the_same_whatever_the_order(tmp_path):
