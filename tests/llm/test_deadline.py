@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
 
 import pytest
 
+from limbeck.llm import deadline
 from limbeck.llm.backend import Completion, Completions
 from limbeck.llm.deadline import Deadline
 from limbeck.llm.request import Abandoned, Failed
@@ -48,6 +50,19 @@ def test_an_overdue_call_fails_in_time_and_its_late_text_is_heard_by_nobody():
     go_on.set()
     assert ended.wait(5)
     assert heard == []
+
+
+def test_a_call_that_ends_at_the_deadline_is_in_time(monkeypatch):
+    class Late(Future):
+        def result(self, timeout=None):
+            super().result(5)
+            if timeout is None:
+                return super().result()
+            raise TimeoutError
+
+    monkeypatch.setattr(deadline, "Future", Late)
+    made = Deadline(Scripted(lambda *_: "just"), timeout_s=1).complete(request(), 0, 1, None)
+    assert made.completions[0].text == "just"
 
 
 def test_errors_pass():
