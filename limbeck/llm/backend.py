@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from limbeck.llm.request import Abandoned, Call, Reply, Request, Sample, Token, encodable
+from limbeck.llm.request import (
+    ABANDONED,
+    Abandoned,
+    Call,
+    Reply,
+    Request,
+    Sample,
+    Token,
+    encodable,
+)
 from limbeck.llm.tokenizer import Tokenizer, count_prompt
 
 __all__ = ["Asked", "Backend", "Completion", "Completions"]
@@ -74,7 +83,7 @@ class Asked:
             )
         except Abandoned:
             prompt, completion = self._counted(call.request, "".join(heard))
-            return Reply({}, "abandoned", prompt, completion)
+            return Reply({}, ABANDONED, prompt, completion)
         return self._reply(call, made)
 
     def _counted(self, request: Request, text: str) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from threading import Lock
 
 from limbeck.llm.ledger import Price, saved
-from limbeck.llm.request import Call, Layer, Reply, Sample
+from limbeck.llm.request import ABANDONED, Abandoned, Call, Layer, Reply, Sample
 from limbeck.meter import charge
 
 __all__ = ["SingleFlight"]
@@ -18,7 +18,7 @@ class SingleFlight:
     """Sends concurrent identical requests once; who waits for another's is charged nothing.
 
     A call first makes what it alone was asked for and then waits for others', so that two calls
-    never wait for each other.
+    never wait for each other. What another's listener went away from is asked for again.
     """
 
     def __init__(self, inner: Layer, *, price: Price | None) -> None:
@@ -45,6 +45,8 @@ class SingleFlight:
     def _made(self, call: Call, own: dict[int, Future[_Outcome]]) -> Reply:
         try:
             reply = self._inner(call)
+        except Abandoned:
+            reply = Reply(failure=ABANDONED)
         except BaseException as error:
             self._land(call)
             for future in own.values():
@@ -62,9 +64,13 @@ class SingleFlight:
 
     def _awaited(self, call: Call, others: dict[int, Future[_Outcome]]) -> Reply:
         samples: dict[int, Sample] = {}
+        abandoned: list[int] = []
         failure: str | None = None
         for index, future in others.items():
             sample, why = future.result()
+            if sample is None and why == ABANDONED:
+                abandoned.append(index)
+                continue
             if sample is None:
                 failure = why
                 continue
@@ -72,4 +78,5 @@ class SingleFlight:
             if call.listen is not None:
                 call.listen(sample.text)
         charge(saved(samples.values(), self._price))
-        return Reply(samples, failure)
+        reply = Reply(samples, failure)
+        return reply.joined(self(call.only(abandoned))) if abandoned else reply

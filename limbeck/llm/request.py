@@ -16,6 +16,7 @@ from limbeck.fingerprint import canonical_json, digest
 from limbeck.types import Message
 
 __all__ = [
+    "ABANDONED",
     "Abandoned",
     "Call",
     "Failed",
@@ -26,6 +27,10 @@ __all__ = [
     "Token",
     "encodable",
 ]
+
+
+ABANDONED = "abandoned"
+"""The failure of a call whose listener went away."""
 
 
 class Failed(Exception):  # noqa: N818 - the call failed; the error is told elsewhere

@@ -7,7 +7,7 @@ import pytest
 
 from limbeck.errors import LLMError
 from limbeck.llm.flight import SingleFlight
-from limbeck.llm.request import Call, Reply
+from limbeck.llm.request import ABANDONED, Abandoned, Call, Reply
 from limbeck.meter import metered
 from tests.llm.layers import Spoken, call, request
 
@@ -118,3 +118,27 @@ def test_who_waits_with_a_listener_hears_the_whole_text():
         held.go_on.set()
         second.result(5)
     assert heard == ["0 of hello"]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_what_another_listener_left_is_asked_for_again(raises):
+    """A replayed text is told at once, and the listener may be gone: that raises."""
+    spoken = Spoken()
+
+    def left_and_then_spoken(asked):
+        held.inner = spoken
+        if raises:
+            raise Abandoned
+        return Reply(failure=ABANDONED)
+
+    held = Held(left_and_then_spoken)
+    layer = SingleFlight(held, price=None)
+    with ThreadPoolExecutor(2) as pool:
+        gone = pool.submit(layer, call(2))
+        held.entered.acquire()
+        waiting = pool.submit(layer, call(2))
+        _wait_until_waiting([gone, waiting])
+        held.go_on.set()
+        assert (gone.result(5).samples, gone.result().failure) == ({}, ABANDONED)
+        assert (sorted(waiting.result(5).samples), waiting.result().failure) == ([0, 1], None)
+    assert spoken.calls == [(0, 1)]
