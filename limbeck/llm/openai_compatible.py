@@ -289,8 +289,14 @@ class _Heard:
         return ""
 
     def completions(self) -> Completions:
-        """Return what the whole stream was."""
+        """Return what the whole stream was.
+
+        Raises:
+            Failed: there was no text, or nothing told its end: half an answer is none.
+        """
         if not self._texts:
             raise Failed("no choices in the answer")
+        if self._finish is None and self._usage == (None, None):
+            raise Failed("stream broken off")
         made = Completion("".join(self._texts), self._finish, tuple(self._tokens) or None)
         return Completions((made,), *self._usage)

@@ -138,6 +138,16 @@ def test_a_stream_that_breaks_after_text_is_not_begun_again(ask):
     assert len(server.asked) == 1
 
 
+def test_a_stream_that_ends_without_a_word_is_broken_and_not_recorded(ask, tmp_path):
+    delta = {"id": "x", "choices": [{"index": 0, "delta": {"content": "half"}}]}
+    body = f"data: {json.dumps(delta)}\n\n".encode()
+    llm, _ = ask(lambda _, n: Answer(body=body), cassette=tmp_path / "x")
+    with pytest.raises(LLMError, match="stream broken off"):
+        list(llm.stream(user("hi")))
+    llm.close()
+    assert not (tmp_path / "x.jsonl").exists()
+
+
 def test_an_error_event_inside_a_stream_is_a_failure(ask):
     body = b'data: {"error": {"message": "overloaded"}}\n\n'
     llm, _ = ask(lambda _, n: Answer(body=body), retries=0)
