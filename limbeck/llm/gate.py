@@ -118,12 +118,13 @@ class Gate:
                 concurrency=settings.concurrency,
                 timeout_s=settings.timeout_s,
             )
-        return OpenAICompatible(
+        server = OpenAICompatible(
             settings.name,
             connect=self._connection,
             timeout_s=settings.timeout_s,
             max_tokens=self._bound(),
         )
+        return Deadline(server, timeout_s=settings.timeout_s)  # headers and errors may trickle too
 
     def _bound(self) -> str:
         """Return the parameter that bounds a completion: OpenAI's new name for OpenAI alone."""

@@ -1,7 +1,8 @@
 """Any server with OpenAI's chat completions, by the openai SDK.
 
-The bodies of plain answers are read here, byte by byte, and not by the SDK: so the deadline holds
-for a server that trickles, and an answer that is no JSON or lacks its parts is told as what it is.
+The bodies of plain answers are read here, byte by byte, and not by the SDK: so a server that
+trickles is left in time and its connection closed, and an answer that is no JSON or lacks its parts
+is told as what it is.
 """
 
 from __future__ import annotations

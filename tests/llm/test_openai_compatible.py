@@ -169,9 +169,10 @@ def test_a_server_that_hangs_is_left_in_time(ask):
     assert len(server.asked) == 2
 
 
-def test_a_server_that_trickles_is_left_in_time(ask):
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_server_that_trickles_is_left_in_time(ask, status):
     def script(body, n):
-        return Answer(body=chat("a" * 500).body, trickle_s=0.02)
+        return Answer(status, chat("a" * 500).body, trickle_s=0.02)
 
     llm, _ = ask(script, timeout_s=0.3, retries=0)
     started = time.monotonic()
