@@ -205,8 +205,10 @@ def _extremes(run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _sums(values: NDArray[np.float64], run: Run) -> NDArray[np.float64]:
-    running = np.concatenate(([0.0], np.cumsum(values)))
-    totals: NDArray[np.float64] = running[run.bounds[1:]] - running[run.bounds[:-1]]
+    """Return the sum of each query's values, of which those of other queries change no bit."""
+    totals = np.zeros(len(run))
+    some = np.diff(run.bounds) > 0
+    totals[some] = np.add.reduceat(values, run.bounds[:-1][some]) if some.any() else 0.0
     return totals
 
 
