@@ -140,12 +140,13 @@ class LLMRewriter(Rewriter):
         return given
 
     def estimate(self, n_queries: int) -> Usage:
-        """Return what the calls for so many queries take at most."""
-        prompt_tokens = n_queries * self.max_prompt_tokens()
+        """Return what the calls for so many queries take at most, if none must be made again."""
+        calls = n_queries * -(-self.n // self.llm.width)
+        prompt_tokens = calls * self.max_prompt_tokens()
         completion_tokens = n_queries * self.n * self.max_tokens
         usd = self.llm.cost_usd(prompt_tokens, completion_tokens)
         return Usage(
-            calls=n_queries,
+            calls=calls,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             usd=usd,

@@ -194,11 +194,10 @@ class LLM(Settings):
     def _replies(self, requests: Sequence[Request], n: int, label: str) -> dict[str, Reply]:
         """Return one reply for each distinct request; those asked again are charged as saved."""
         distinct = {request.key: request for request in requests}
-        width = self.samples_per_call or self.family.samples_per_call
         calls = [
-            Call(request, tuple(range(start, min(start + width, n))))
+            Call(request, tuple(range(start, min(start + self.width, n))))
             for request in distinct.values()
-            for start in range(0, n, width)
+            for start in range(0, n, self.width)
         ]
         made = spread(self._own_gate, calls, concurrency=self.concurrency, label=label)
         replies = dict.fromkeys(distinct, Reply())

@@ -135,6 +135,11 @@ class Settings:
         )
 
     @property
+    def width(self) -> int:
+        """Samples that one request asks for at most."""
+        return self.samples_per_call or self.family.samples_per_call
+
+    @property
     def calls_nobody(self) -> bool:
         """Whether all answers come from the cassette."""
         return self.cassette_mode in {"replay", "strict"}

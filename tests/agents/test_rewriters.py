@@ -237,12 +237,14 @@ def test_no_prompt_is_longer_than_the_check_reckons():
     assert sent <= node.max_prompt_tokens()
 
 
-def test_the_estimate_is_an_upper_bound_of_what_is_charged():
-    llm = dataclasses.replace(_llm(), price=(1.0, 2.0))
+@pytest.mark.parametrize("samples_per_call", [None, 2, 1])
+def test_the_estimate_is_an_upper_bound_of_what_is_charged(samples_per_call):
+    llm = dataclasses.replace(_llm(), price=(1.0, 2.0), samples_per_call=samples_per_call)
     node = LameR(llm, n=3)
     estimate = (RETRIEVER >> node >> RETRIEVER).estimate(2)
     with metered() as meter:
         (RETRIEVER >> node >> RETRIEVER)(["a question", "another one"])
+    assert meter.usage.calls == estimate.calls
     assert 0 < meter.usage.prompt_tokens <= estimate.prompt_tokens
     assert 0 < meter.usage.completion_tokens <= estimate.completion_tokens
     assert 0 < meter.usage.usd <= estimate.usd
