@@ -44,6 +44,8 @@ class Query2Doc(LLMRewriter):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.examples is not None:
+            object.__setattr__(self, "examples", Path(self.examples))
         if self.shots < 1 or self.passage_tokens < 1:
             raise UsageError(
                 f"shots and passage_tokens of query2doc must be 1 or more; got {self.shots}, "

@@ -121,6 +121,7 @@ def test_query2doc_shows_the_same_examples_to_every_query(tmp_path):
     assert first.count("Passage: p") == 2
     assert first.split("Query: x")[0] == second.split("Query: y")[0]  # a shared prefix
     assert "{query}" in first  # what is filled in is not filled again
+    assert dataclasses.replace(node, examples=str(path)) == node
     other = dataclasses.replace(node, seed=1)
     assert other.fingerprint != node.fingerprint
     with pytest.raises(DataError, match="must hold 20 examples or more; it has 9"):
