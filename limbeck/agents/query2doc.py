@@ -12,7 +12,8 @@ from typing import ClassVar
 from limbeck.agents import weights
 from limbeck.agents.rewriter import LLMRewriter
 from limbeck.corpus import read_jsonl
-from limbeck.errors import DataError, UsageError
+from limbeck.errors import DataError, Problem, UsageError
+from limbeck.pipeline import Given
 from limbeck.prompts.template import fill
 from limbeck.types import Expansion, Message, Query, Run
 
@@ -68,6 +69,16 @@ class Query2Doc(LLMRewriter):
     def content(self) -> object:
         """Return the template and the drawn examples."""
         return [self.prompt, self._shown]
+
+    def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
+        """Examine also whether the file of the examples is there."""
+        if self.examples is not None and not self.examples.is_file():
+            problems.append(
+                Problem(
+                    place, f"query2doc reads {self.examples}, which is no file", "give its path"
+                )
+            )
+        return super().examine(given, place, problems)
 
     def messages(self, query: Query, run: Run | None, position: int) -> tuple[Message, ...]:  # noqa: ARG002
         """Return the instruction, the examples, and the query."""

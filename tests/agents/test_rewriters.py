@@ -128,6 +128,11 @@ def test_query2doc_shows_the_same_examples_to_every_query(tmp_path):
         dataclasses.replace(node, shots=20)("x")
 
 
+def test_examples_that_are_missing_are_found_by_the_check(tmp_path):
+    (problem,) = Query2Doc(_llm(), examples=tmp_path / "no.jsonl").problems()
+    assert "no.jsonl, which is no file" in str(problem)
+
+
 def test_mugi_repeats_the_query_by_the_length_of_the_texts():
     expansion = _expansion(MuGI(_llm(lambda m, s: "a" * 60), n=2, beta=4.0), query="q" * 5)
     assert expansion.term_weight == 6.0  # floor(floor(121 / 5) / 4)
