@@ -27,6 +27,7 @@ _SET_BY_GENERATE = frozenset(
     {"logprobs", "max_completion_tokens", "max_tokens", "messages", "model", "n", "response_format"}
     | {"seed", "stop", "stream", "stream_options", "temperature", "top_logprobs", "top_p"}
 )
+_NOT_GIVEN_BY_LANGCHAIN = frozenset({"json_schema", "logprobs"})
 _CREDENTIALS = re.compile(r"://[^/@]*@")
 
 
@@ -211,6 +212,10 @@ class Settings:
             yield "scripted needs replies=(...), or make it by LLM.scripted(function)"
         if family == "langchain" and not (self.backend or self.calls_nobody):
             yield "langchain models are made in Python, by LLM.from_langchain(chat_model)"
+        if family == "langchain" and self.width > 1:
+            yield f"langchain gives one sample a call; got samples_per_call={self.width}; drop it"
+        if family == "langchain" and (self.extra or self.capabilities & _NOT_GIVEN_BY_LANGCHAIN):
+            yield "langchain models are given no extra, log-probabilities or schema; leave them out"
 
     def _about_numbers(self) -> Iterator[str]:
         for name in ("concurrency", "samples_per_call", "context_length"):

@@ -10,6 +10,7 @@ from limbeck.llm.families import CAPABILITIES, FAMILIES
 from limbeck.llm.model import LLM
 
 SAID = {"replies": ("a",)}
+TAPED = {"cassette": "x", "cassette_mode": "replay"}
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,10 @@ SAID = {"replies": ("a",)}
         ("openai:m", {"replies": ("a",)}, "replies are for scripted"),
         ("scripted:", {}, "scripted needs replies"),
         ("langchain:m", {}, "LLM.from_langchain"),
+        ("langchain:m", {**TAPED, "samples_per_call": 4}, "langchain gives one sample a call"),
+        ("langchain:m", {**TAPED, "extra": '{"k": 1}'}, "given no extra"),
+        ("langchain:m", {**TAPED, "supports": ("logprobs",)}, "given no extra"),
+        ("langchain:m", {**TAPED, "supports": ("json_schema",)}, "given no extra"),
         ("scripted:", {**SAID, "concurrency": 0}, "concurrency must be 1 or more; got 0"),
         ("scripted:", {**SAID, "timeout_s": 0.0}, "timeout_s must be above 0"),
         ("scripted:", {**SAID, "timeout_s": float("nan")}, "timeout_s must be above 0"),
