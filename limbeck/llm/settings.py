@@ -239,6 +239,8 @@ class Settings:
         if self.cassette_mode not in get_args(CassetteMode):
             modes = ", ".join(get_args(CassetteMode))
             yield f"cassette_mode must be one of {modes}; got {self.cassette_mode!r}"
+        if self.cassette is not None and not self.cassette.name:
+            yield f"cassette must name a file; got {str(self.cassette)!r}; give tapes/NAME"
         if self.cassette is None and self.cassette_mode not in {"off", "auto"}:
             yield f"cassette_mode {self.cassette_mode!r} needs cassette=PATH; got none"
         unknown = sorted(self.capabilities - CAPABILITIES)

@@ -41,6 +41,7 @@ TAPED = {"cassette": "x", "cassette_mode": "replay"}
         ("scripted:", {**SAID, "cassette_mode": "on"}, "cassette_mode must be one of off, auto"),
         ("scripted:", {**SAID, "cassette_mode": "strict"}, "needs cassette=PATH"),
         ("scripted:", {**SAID, "supports": ("magic",)}, "supports may name .*; got magic"),
+        ("scripted:", {**SAID, "cassette": ""}, "cassette must name a file; got '.'"),
         ("scripted:", {**SAID, "extra": "{"}, "extra must be a JSON object"),
         ("scripted:", {**SAID, "extra": "[1]"}, "extra must be a JSON object"),
         ("openai:m", {"extra": '{"n": 3}'}, "extra must not hold n"),
