@@ -96,6 +96,11 @@ class OpenAICompatible:
 
         base_url, key = self._connect()
         self._scrub = Scrubber((key,))
+        if not (key.isascii() and key.isprintable()):
+            raise UsageError(
+                f"{self._model} needs a key of printable ASCII characters; the one given has "
+                "others; copy it again"
+            )
         http = None if self._trust_env else openai.DefaultHttpxClient(trust_env=False)
         try:
             return openai.OpenAI(

@@ -284,6 +284,15 @@ def test_a_key_with_a_line_end_is_the_key(ask, monkeypatch):
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
 
 
+@pytest.mark.parametrize("key", ["“sk-quoted”", "sk-two\nlines"])
+def test_a_key_that_no_header_can_hold_is_told_with_the_mend(ask, monkeypatch, key):
+    monkeypatch.setenv("SOME_KEY", key)
+    llm, _ = ask(lambda body, n: chat("x"), api_key="${env:SOME_KEY}")
+    with pytest.raises(UsageError, match="printable ASCII characters") as error:
+        llm.generate([user("hi")])
+    assert "sk-" not in str(error.value)
+
+
 def test_a_base_url_that_is_none_is_told_with_the_mend():
     with pytest.raises(UsageError, match="needs a base_url such as"):
         LLM("openai:m", base_url="http://[::bad/v1").generate([user("hi")])
