@@ -25,6 +25,13 @@ from limbeck.errors import ArtifactError
 __all__ = ["Artifact", "cache_folder", "locked", "write_artifact", "write_atomically"]
 
 _META = "meta.json"
+_META_PARTS = (
+    ("format", int),
+    ("kind", str),
+    ("version", int),
+    ("parameters", dict),
+    ("files", dict),
+)
 _FORMAT = 1
 
 
@@ -167,11 +174,13 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder / _META} must be readable; got: {error}") from error
-    if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
+    found = meta if isinstance(meta, dict) else {}
+    whole = all(isinstance(found.get(name), kind) for name, kind in _META_PARTS)
+    if not whole or found["format"] != _FORMAT:
         raise ArtifactError(
             f"{folder} must be a Limbeck artifact of format {_FORMAT}; it is not; build it again"
         )
-    return meta
+    return found
 
 
 def write_artifact(

@@ -57,6 +57,15 @@ def test_an_artifact_is_replaced_whole(tmp_path):
         (lambda p: (p / "meta.json").unlink(), "there is none"),
         (lambda p: (p / "meta.json").write_text("{"), "must be readable"),
         (lambda p: (p / "meta.json").write_text("{}"), "must be a Limbeck artifact"),
+        *(
+            (
+                lambda p, part=part: (p / "meta.json").write_text(
+                    (p / "meta.json").read_text().replace(f'"{part}"', '"lost"')
+                ),
+                "must be a Limbeck artifact",
+            )
+            for part in ("kind", "version", "parameters", "files")
+        ),
     ],
 )
 def test_a_damaged_artifact_is_refused(tmp_path, spoil, said):

@@ -233,7 +233,14 @@ class Indexed(Retriever, Generic[_Index]):
 
     @classmethod
     def _artifact(cls, path: Path) -> Artifact:
-        return Artifact.load(path, kind=cls.name, version=cls.version)
+        artifact = Artifact.load(path, kind=cls.name, version=cls.version)
+        parts = [artifact.parameters.get(name) for name in ("node", "shaping", "corpus")]
+        whole = all(isinstance(part, dict) for part in parts)
+        if not whole or artifact.parameters["corpus"].keys() != {"fingerprint", "path"}:
+            raise ArtifactError(
+                f"{path} must say what it was built from; its meta.json does not; build it again"
+            )
+        return artifact
 
     def _bound_in_cache(self, corpus: Corpus) -> Self:
         key = fingerprint([self.version, self.shaping(), corpus.fingerprint])

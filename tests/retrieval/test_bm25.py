@@ -485,6 +485,19 @@ def test_a_damaged_index_in_the_cache_is_built_again(corpus):
     assert file.stat().st_size > 0
 
 
+@pytest.mark.parametrize("part", ["kind", "files", "node", "shaping", "corpus", "fingerprint"])
+def test_an_index_that_does_not_say_what_it_is_of_is_damaged(corpus, tmp_path, part):
+    before = _scores(BM25.index(corpus), "cat")
+    BM25.index(corpus, path=tmp_path / "x")
+    for meta in (*Path(os.environ["LIMBECK_CACHE"]).rglob("meta.json"), tmp_path / "x/meta.json"):
+        meta.write_text(meta.read_text().replace(f'"{part}"', '"lost"'))
+    with pytest.raises(ArtifactError, match="build it again"):
+        BM25.load(tmp_path / "x")
+    with pytest.raises(ArtifactError, match="build it again"):
+        BM25.index(corpus, path=tmp_path / "x")
+    assert _scores(BM25.index(corpus), "cat") == before
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_damaged_bytes_never_crash(corpus, tmp_path_factory, data):
