@@ -130,8 +130,18 @@ class Corpus:
         return self._rows.get(doc_id)
 
     def document(self, row: int) -> Document:
-        """Return the document at a row, read from the source."""
-        return self._source.read(self._positions[row])
+        """Return the document at a row, read from the source.
+
+        Raises:
+            DataError: it is not what it was when the corpus was loaded.
+        """
+        document = self._source.read(self._positions[row])
+        if _content_digest(document) != self.digests[row]:
+            raise DataError(
+                f"{self.path} must stay as it is while it is used; document "
+                f"{self._doc_ids[row]!r} has changed; run again"
+            )
+        return document
 
     def digest(self, row: int) -> str:
         """Return the digest of title, text and metadata of the document at a row."""

@@ -162,3 +162,14 @@ def test_the_fingerprint_sees_every_change():
         {"_id": "a", "text": "t x"},
     ]
     assert len({Corpus.from_documents([v]).fingerprint for v in variants}) == len(variants)
+
+
+def test_a_document_that_changed_since_is_refused(tmp_path):
+    """Else an index that is kept under the old content's fingerprint would hold the new content."""
+    (tmp_path / "a.txt").write_text("zebra")
+    (tmp_path / "b.txt").write_text("horse")
+    corpus = Corpus.load(tmp_path)
+    (tmp_path / "a.txt").write_text("tiger")
+    assert corpus.document(0).text == "horse"
+    with pytest.raises(DataError, match=r"document 'a.txt' has changed; run again"):
+        corpus.document(1)
