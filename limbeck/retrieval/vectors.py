@@ -106,6 +106,11 @@ class VectorIndex:
                 "a vector index must have float32 vectors (n, dim) and n rows; got "
                 f"{vectors.dtype} {vectors.shape} and {rows.shape}; build it again"
             )
+        if rows.dtype != np.int32 or (np.diff(rows, prepend=np.int32(-1)) <= 0).any():
+            raise ArtifactError(
+                "a vector index must have int32 rows that rise from 0 or more; its do not; "
+                "it is damaged, build it again"
+            )
         graph = arrays.get("graph")
         return VectorIndex(
             vectors, rows, longest, None if graph is None else _opened_graph(graph, vectors)

@@ -215,6 +215,11 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     arrays = VectorIndex.arrays(normal(30), np.arange(30, dtype=np.int32), "hnsw")
     with pytest.raises(ArtifactError, match="n rows"):
         VectorIndex.from_arrays({**arrays, "rows": np.arange(29, dtype=np.int32)})
+    for rows in (np.arange(30)[::-1], np.arange(30) - 1, np.arange(30) // 2):
+        with pytest.raises(ArtifactError, match="rows that rise"):
+            VectorIndex.from_arrays({**arrays, "rows": rows.astype(np.int32)})
+    with pytest.raises(ArtifactError, match="rows that rise"):
+        VectorIndex.from_arrays({**arrays, "rows": np.arange(30)})
     with pytest.raises(ArtifactError, match="graph"):
         VectorIndex.from_arrays({**arrays, "graph": arrays["graph"][:50]})
 
