@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import Any, Literal, get_args
 
 from limbeck.errors import UsageError
@@ -224,8 +225,8 @@ class Settings:
                 yield f"{name} must be 1 or more; got {value}"
         for name in ("requests_per_minute", "timeout_s"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                yield f"{name} must be above 0; got {value}"
+            if value is not None and not 0 < value <= TIMEOUT_MAX:
+                yield f"{name} must be above 0 and finite; got {value}"
         for name in ("retries", "first_wait_s", "max_usd", "max_calls", "max_tokens"):
             value = getattr(self, name)
             if value is not None and not value >= 0:

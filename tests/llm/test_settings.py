@@ -34,6 +34,8 @@ TAPED = {"cassette": "x", "cassette_mode": "replay"}
         ("scripted:", {**SAID, "concurrency": 0}, "concurrency must be 1 or more; got 0"),
         ("scripted:", {**SAID, "timeout_s": 0.0}, "timeout_s must be above 0"),
         ("scripted:", {**SAID, "timeout_s": float("nan")}, "timeout_s must be above 0"),
+        ("scripted:", {**SAID, "timeout_s": float("inf")}, "timeout_s must be above 0 and finite"),
+        ("scripted:", {**SAID, "timeout_s": 1e10}, "timeout_s must be above 0 and finite"),
         ("scripted:", {**SAID, "retries": -1}, "retries must be 0 or more; got -1"),
         ("scripted:", {**SAID, "price": (1.0,)}, "price must be two numbers"),
         ("scripted:", {**SAID, "price": (1.0, -1.0)}, "price must be two numbers"),
