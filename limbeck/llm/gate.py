@@ -27,7 +27,8 @@ from limbeck.llm.tokenizer import FALLBACK, Tokenizer, load_tokenizer
 
 __all__ = ["Gate"]
 
-_NO_KEY = "none"
+_NO_KEY = "no-key"
+"""What the SDK is given where there is none; it is taken out of messages, so no word of them."""
 
 
 class Gate:

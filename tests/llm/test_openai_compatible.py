@@ -143,6 +143,13 @@ def test_statuses_that_never_pass_end_at_once_with_the_mend(ask, status, mend):
     assert error.value.__cause__ is None
 
 
+def test_what_a_server_without_a_key_says_is_told_whole(ask):
+    told = "tool_choice must be auto or none"
+    llm, _ = ask(lambda body, n: Answer(400, {"error": {"message": told}}))
+    with pytest.raises(LLMError, match=told):
+        llm.generate([user("hi")])
+
+
 def test_an_empty_account_is_not_retried(ask):
     llm, server = ask(lambda body, n: _error(429, code="insufficient_quota"))
     with pytest.raises(LLMError, match="top up the account"):
