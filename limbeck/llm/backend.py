@@ -10,6 +10,7 @@ from limbeck.llm.request import (
     ABANDONED,
     Abandoned,
     Call,
+    Failed,
     Reply,
     Request,
     Sample,
@@ -82,9 +83,17 @@ class Asked:
                 call.request, call.indices[0], len(call.indices), listen if call.listen else None
             )
         except Abandoned:
-            prompt, completion = self._counted(call.request, "".join(heard))
-            return Reply({}, ABANDONED, prompt, completion)
+            return self._broken(call, heard, ABANDONED)
+        except Failed as error:
+            if not heard:
+                raise
+            return self._broken(call, heard, error.reason)
         return self._reply(call, made)
+
+    def _broken(self, call: Call, heard: list[str], failure: str) -> Reply:
+        """Return what a stream took that was not heard to its end."""
+        prompt, completion = self._counted(call.request, "".join(heard))
+        return Reply({}, failure, prompt, completion)
 
     def _counted(self, request: Request, text: str) -> tuple[int, int]:
         tokenizer = self._tokenizer()

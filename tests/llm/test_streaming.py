@@ -130,11 +130,10 @@ def test_a_stream_that_breaks_after_text_is_not_begun_again(ask):
     broken = f"data: {json.dumps(delta)}\n\ndata: {{nonsense\n\n".encode()
     llm, server = ask(lambda body, n: Answer(body=broken))
     heard: list[str] = []
-    stream = llm.stream(user("hi"))
-    heard.append(next(stream))
-    with pytest.raises(LLMError, match="nonsense answer"):
-        heard.extend(stream)
+    with metered() as meter, pytest.raises(LLMError, match="nonsense answer"):
+        heard.extend(llm.stream(user("hi")))
     assert heard == ["half"]
+    assert meter.usage.completion_tokens == 1, "what was heard is charged"
     assert len(server.asked) == 1
 
 
