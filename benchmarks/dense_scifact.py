@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from limbeck.corpus import Corpus, read_jsonl
 from limbeck.retrieval.dense import Dense
-from limbeck.retrieval.encoders import onnx
+from limbeck.retrieval.encoders import session
 from limbeck.retrieval.encoders.base import unit
 from limbeck.retrieval.encoders.conventions import Settings
 from limbeck.retrieval.encoders.minilm import find_minilm
@@ -49,11 +49,11 @@ def main() -> None:
 def encoding(texts: list[str]) -> None:
     """Print the pace of three ways, and how far the batch moves a vector."""
     encoder = open_encoder(Settings("minilm"))
-    n_cores = onnx._n_cores()
+    n_cores = session._n_cores()
     alone = timed("one text a call, all cores", texts, lambda: encoder.encode_documents(texts))
-    onnx._n_cores = lambda: 1
+    session._n_cores = lambda: 1
     single = timed("one text a call, one core", texts, lambda: encoder.encode_documents(texts))
-    onnx._n_cores = lambda: n_cores
+    session._n_cores = lambda: n_cores
     batched = timed(f"padded batches of {_BATCH}, all cores", texts, lambda: in_batches(texts))
     print(f"one core and all: same bits {np.array_equal(alone, single)}")
     cosines = (alone.astype(np.float64) * batched).sum(axis=1)
