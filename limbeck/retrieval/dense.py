@@ -21,6 +21,7 @@ from limbeck.retrieval.encoders.base import Encoder, unit
 from limbeck.retrieval.encoders.conventions import MINILM, Pooling, Settings, Similarity
 from limbeck.retrieval.encoders.opening import open_encoder
 from limbeck.retrieval.indexed import Built, IndexNode
+from limbeck.retrieval.inputs import encode_each, inputs_of
 from limbeck.retrieval.vectors import Layout, VectorIndex
 from limbeck.types import Input, Query, Run
 
@@ -215,33 +216,22 @@ class Dense(IndexNode[VectorIndex]):
         """
         dim = self.searchable()[0].vectors.shape[1]
         inputs = [self._inputs(query) for query in queries]
-        of_input = self._encoded([each for of_query in inputs for each in of_query])
+        of_input = encode_each(
+            [each for of_query in inputs for each in of_query],
+            queries=self.opened_encoder.encode_queries,
+            documents=self.opened_encoder.encode_documents,
+        )
         vectors = np.zeros((len(queries), dim), dtype=np.float32)
         for i, (query, of_query) in enumerate(zip(queries, inputs, strict=True)):
-            parts = [of_input[each.text, each.side] * each.weight for each in of_query]
+            parts = [
+                of_input[each.text, each.side].astype(np.float64) * each.weight for each in of_query
+            ]
             given = [_fitting(v, dim, query) * weight for v, weight in query.weighted_vectors()]
             vectors[i] = np.sum([*parts, *given], axis=0) if parts or given else 0.0
         return unit(vectors) if self.kind == "cosine" else vectors
 
     def _inputs(self, query: Query) -> list[Input]:
-        """Return the inputs that are not blank, with their weights brought to the same sum."""
-        inputs = query.weighted_inputs(self.opened_encoder.separator)
-        kept = [each for each in inputs if each.text.strip()]
-        if len(kept) == len(inputs):
-            return inputs
-        scale = sum(each.weight for each in inputs) / (sum(each.weight for each in kept) or 1.0)
-        return [each._replace(weight=each.weight * scale) for each in kept]
-
-    def _encoded(self, inputs: Sequence[Input]) -> dict[tuple[str, str], NDArray[np.float64]]:
-        """Return the vector of each distinct text on each side, shape (dim,)."""
-        of_input: dict[tuple[str, str], NDArray[np.float64]] = {}
-        for side in ("query", "document"):
-            texts = list(dict.fromkeys(each.text for each in inputs if each.side == side))
-            encoder = self.opened_encoder
-            encode = encoder.encode_queries if side == "query" else encoder.encode_documents
-            for text, vector in zip(texts, encode(texts) if texts else (), strict=True):
-                of_input[text, side] = vector.astype(np.float64)
-        return of_input
+        return inputs_of(query, self.opened_encoder.separator)
 
 
 def _fitting(vector: tuple[float, ...], dim: int, query: Query) -> NDArray[np.float64]:

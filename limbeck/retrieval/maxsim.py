@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ class MaxSim(Scorer):
             the model's own length.
         document_tokens: documents are cut to so many tokens; None: the model's own length.
         depth: hits read of each query.
+        opened: the encoder, its files found; set by `bind`.
     """
 
     name: ClassVar[str] = "maxsim"
@@ -57,6 +59,7 @@ class MaxSim(Scorer):
     precision: Precision = "float16"
     query_tokens: int | None = None
     document_tokens: int | None = None
+    opened: TokenEncoder | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,10 +78,27 @@ class MaxSim(Scorer):
     def _settings(self) -> TokenSettings:
         return TokenSettings(self.encoder, self.query_tokens, self.document_tokens)
 
-    @cached_property
-    def opened_encoder(self) -> TokenEncoder:
-        """The encoder; its model is loaded when it first encodes."""
-        return open_token_encoder(self._settings)
+    @property
+    def origin(self) -> str:
+        """Digest of parameters and of the encoder's content."""
+        return (self if self.opened else self.bind(None)).fingerprint
+
+    def bind(self, corpus: Any) -> Self:  # noqa: ARG002 - a node's form
+        """Return this node with its encoder's files found; the model is loaded when it encodes.
+
+        Raises:
+            ArtifactError: no such model can be had.
+            MissingExtraError: the model needs the extra `torch`.
+        """
+        return dataclasses.replace(self, opened=open_token_encoder(self._settings))
+
+    def content(self) -> object:
+        """Return the digest of the encoder, once it is found: a check must not fetch one."""
+        return None if self.opened is None else self.opened.fingerprint
+
+    @property
+    def _encoder(self) -> TokenEncoder:
+        return self.opened or open_token_encoder(self._settings)
 
     def scores(self, queries: Sequence[Query], run: Run) -> NDArray[np.float32]:
         """Return the MaxSim of each hit with its query."""
@@ -92,7 +112,7 @@ class MaxSim(Scorer):
             self._store, run.corpus, rows.tolist(), self._encoded, label="encoding tokens"
         )
         tokens = self._tokens(found.rows)
-        vectors = self.opened_encoder.encode_queries([queries[i].text for i in asked])
+        vectors = self._encoder.encode_queries([queries[i].text for i in asked])
         for position, where in enumerate(hits):
             at = np.searchsorted(rows, run.rows[where])
             query = vectors.of_text(position)
@@ -106,7 +126,7 @@ class MaxSim(Scorer):
 
     @cached_property
     def _store(self) -> Store:
-        encoder, bits = self.opened_encoder, self._bits
+        encoder, bits = self._encoder, self._bits
         folder = cache_folder("tokens", digest(encoder.document_fingerprint, self.precision))
         if bits is None:
             number = "<f4" if self.precision == "float32" else "<f2"
@@ -116,7 +136,7 @@ class MaxSim(Scorer):
     def _encoded(self, documents: Sequence[Document]) -> tuple[list[int], NDArray[Any]]:
         """Return the number of tokens of each document, and the tokens of all as they are kept."""
         bits = self._bits
-        bounds, vectors = self.opened_encoder.encode_documents(documents)
+        bounds, vectors = self._encoder.encode_documents(documents)
         kept = vectors if bits is None else quantise(vectors, bits, unit=True)
         return np.diff(bounds).tolist(), kept
 

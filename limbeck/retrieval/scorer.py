@@ -30,6 +30,11 @@ class Scorer(Reranker):
         if self.depth < 1:
             raise UsageError(f"depth of {self.name} must be 1 or more; got {self.depth}")
 
+    @property
+    def origin(self) -> str:
+        """Digest of all that shapes a score, a model's weights included; it may fetch them."""
+        return self.fingerprint
+
     @abstractmethod
     def scores(self, queries: Sequence[Query], run: Run) -> NDArray[np.float32]:
         """Return the score of each hit of a run, shape (n_hits,)."""

@@ -37,7 +37,7 @@ def everything(mini_corpus) -> Run:
 
 def formula(query: str, document: str) -> float:
     fake = FakeTokenEncoder()
-    products = fake.vectors(query) @ fake.vectors(document).T
+    products = fake.of(query) @ fake.of(document).T
     return float(products.max(axis=1).sum()) if products.size else -float(len(products))
 
 
@@ -75,19 +75,28 @@ def test_expansions_are_not_compared(encoder, everything):
 def test_each_document_is_encoded_once(encoder, everything, mini_corpus):
     node = BM25().bind(mini_corpus) >> MaxSim()
     node(QUERIES)
-    seen = list(encoder.seen_documents)
+    seen = list(encoder.seen)
     assert seen
     assert len(seen) == len(set(seen))
     MaxSim()(QUERIES, everything)
-    assert len(encoder.seen_documents) == len(set(mini_corpus.digests))
+    assert len(encoder.seen) == len(set(mini_corpus.digests))
     MaxSim(depth=5)(QUERIES, everything)
-    assert len(encoder.seen_documents) == len(set(mini_corpus.digests))
+    assert len(encoder.seen) == len(set(mini_corpus.digests))
 
 
 def test_precisions_do_not_share_their_vectors(encoder, everything):
     for precision in ("float32", "float16", "int2"):
         MaxSim(precision=precision)(QUERIES, everything)
-    assert len(encoder.seen_documents) == 3 * len(set(encoder.seen_documents))
+    assert len(encoder.seen) == 3 * len(set(encoder.seen))
+
+
+def test_another_encoder_is_another_fingerprint_once_it_is_found(encoder, monkeypatch):
+    bound = MaxSim().bind(None)
+    assert MaxSim().fingerprint == MaxSim().fingerprint != bound.fingerprint
+    other = FakeTokenEncoder(name="other")
+    monkeypatch.setattr(maxsim, "open_token_encoder", lambda settings: other)
+    assert MaxSim().bind(None).fingerprint != bound.fingerprint
+    assert MaxSim().origin == MaxSim().bind(None).fingerprint != bound.origin
 
 
 def test_wrong_parameters_are_refused():

@@ -14,7 +14,6 @@ depend on their batch mates only by the rounding of matrix products: within 1e-6
 from __future__ import annotations
 
 import dataclasses
-import json
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from numpy.typing import NDArray
 from limbeck.errors import ArtifactError
 from limbeck.fingerprint import digest, fingerprint
 from limbeck.retrieval.encoders.base import encodable, unit
-from limbeck.retrieval.encoders.folders import ModelFolder, without_bars
+from limbeck.retrieval.encoders.folders import ModelFolder, read_json, without_bars
 from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings, TokenVectors
 from limbeck.types import Document
 
@@ -66,9 +65,9 @@ class TokenConvention:
 
 def token_convention(folder: Path) -> TokenConvention:
     """Return how the checkpoint in a folder is used, by its config.json and artifact.metadata."""
-    if _ARCHITECTURE not in (_json(folder / "config.json").get("architectures") or []):
+    if _ARCHITECTURE not in (read_json(folder / "config.json").get("architectures") or []):
         return TokenConvention()
-    stated = _json(folder / "artifact.metadata")
+    stated = read_json(folder / "artifact.metadata")
     return TokenConvention(
         query_tokens=int(stated.get("query_maxlen") or _QUERY_TOKENS),
         document_tokens=int(stated.get("doc_maxlen") or _DOCUMENT_TOKENS),
@@ -81,16 +80,6 @@ def token_convention(folder: Path) -> TokenConvention:
         skips_punctuation=bool(stated.get("mask_punctuation", True)),
         projected=True,
     )
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file} must be JSON; got: {error}; fetch the model again") from error
-    return read if isinstance(read, dict) else {}
 
 
 class ColBERTEncoder(TokenEncoder):

