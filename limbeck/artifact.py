@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 
 from limbeck.errors import ArtifactError
 
-__all__ = ["Artifact", "cache_folder", "locked", "write_artifact", "write_atomically"]
+__all__ = [
+    "Artifact",
+    "cache_folder",
+    "locked",
+    "move_into_place",
+    "write_artifact",
+    "write_atomically",
+    "write_meta",
+]
 
 _META = "meta.json"
 _META_PARTS = (
@@ -199,8 +207,6 @@ def write_artifact(
     Raises:
         ArtifactError: the place is taken by something else, or the disk is full.
     """
-    import limbeck
-
     folder = Path(path)
     _require_free(folder)
     with _told(folder):
@@ -213,21 +219,38 @@ def write_artifact(
             for name, values in (lines or {}).items():
                 text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
                 (beside / f"{name}.jsonl").write_text(text, encoding="utf-8")
-            files = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
-            meta = {
-                "format": _FORMAT,
-                "kind": kind,
-                "version": version,
-                "limbeck": limbeck.__version__,
-                "parameters": dict(parameters),
-                "files": files,
-            }
-            write_atomically(beside / _META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
-            _swap(beside, folder)
+            write_meta(beside, sorted(beside.iterdir()), kind, version, parameters)
+            move_into_place(beside, folder)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
     return folder
+
+
+def write_meta(
+    folder: Path, files: Iterable[Path], kind: str, version: int, parameters: Mapping[str, Any]
+) -> None:
+    """Write the meta.json that makes a folder an artifact, whole or not at all.
+
+    Args:
+        folder: where the artifact lies.
+        files: what it holds, each somewhere below the folder; their sizes are kept.
+        kind: as `Artifact.load` asks for it.
+        version: the format number of that kind.
+        parameters: what the artifact was built with.
+    """
+    import limbeck
+
+    sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+    meta = {
+        "format": _FORMAT,
+        "kind": kind,
+        "version": version,
+        "limbeck": limbeck.__version__,
+        "parameters": dict(parameters),
+        "files": sizes,
+    }
+    write_atomically(folder / _META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
 
 
 def _require_free(folder: Path) -> None:
@@ -242,8 +265,8 @@ def _require_free(folder: Path) -> None:
         raise ArtifactError(f"{folder} must be free or an artifact; it is neither; give another")
 
 
-def _swap(beside: Path, folder: Path) -> None:
-    """Rename the new folder into place; what stood there is moved away first, then removed.
+def move_into_place(beside: Path, folder: Path) -> None:
+    """Rename a new folder into place; what stood there is moved away first, then removed.
 
     Another writer may come between: the last one to rename stays.
     """

@@ -98,6 +98,33 @@ class Corpus:
         ]
         return Corpus(_Memory(made))
 
+    def changed(
+        self,
+        *,
+        added: Iterable[Document | Mapping[str, Any]] = (),
+        deleted: Iterable[str] = (),
+    ) -> Corpus:
+        """Return this corpus with some documents more and some less; its texts stay where they lie.
+
+        Args:
+            added: documents; one whose id is taken stands in the place of the old one.
+            deleted: ids of documents.
+
+        Raises:
+            DataError: an id that is to be deleted is not there.
+        """
+        new = Corpus.from_documents(added) if (added := list(added)) else None
+        gone = set(deleted)
+        unknown = sorted(gone - self._rows.keys())
+        if unknown:
+            raise DataError(
+                f"documents that are deleted must be in the corpus; {unknown[0]!r} is not; "
+                "leave it out"
+            )
+        replaced = gone.union(() if new is None else new.doc_ids)
+        kept = [row for row, doc_id in enumerate(self._doc_ids) if doc_id not in replaced]
+        return Corpus(_Changed(self, kept, new))
+
     def __len__(self) -> int:
         """Return the number of documents."""
         return len(self._doc_ids)
@@ -170,6 +197,23 @@ class _Memory:
 
     def read(self, position: int) -> Document:
         return self._documents[position]
+
+
+class _Changed:
+    """Some rows of a corpus, then all of another."""
+
+    def __init__(self, corpus: Corpus, kept: Sequence[int], added: Corpus | None) -> None:
+        self._corpus = corpus
+        self._kept = kept
+        self._added = added
+
+    def __len__(self) -> int:
+        return len(self._kept) + (0 if self._added is None else len(self._added))
+
+    def read(self, position: int) -> Document:
+        if position < len(self._kept) or self._added is None:
+            return self._corpus.document(self._kept[position])
+        return self._added.document(position - len(self._kept))
 
 
 class _TextFiles:

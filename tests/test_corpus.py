@@ -164,6 +164,25 @@ def test_the_fingerprint_sees_every_change():
     assert len({Corpus.from_documents([v]).fingerprint for v in variants}) == len(variants)
 
 
+def test_a_changed_corpus_equals_one_made_afresh():
+    first = Corpus.from_documents({"_id": str(n), "text": f"text {n}"} for n in range(5))
+    added = [{"_id": "1", "text": "new"}, {"_id": "9", "text": "text 9"}]
+    changed = first.changed(added=added, deleted=["3"])
+    expected = [{"_id": str(n), "text": f"text {n}"} for n in (0, 2, 4)]
+    assert changed == Corpus.from_documents([*expected, *added])
+    assert changed.document(changed.row("1")).text == "new"
+    assert first.changed() == first
+    assert len(first) == 5
+
+
+def test_what_is_deleted_must_be_there_and_something_must_be_left():
+    corpus = Corpus.from_documents([{"_id": "a", "text": "x"}])
+    with pytest.raises(DataError, match="'b' is not"):
+        corpus.changed(deleted=["b"])
+    with pytest.raises(DataError, match="it is empty"):
+        corpus.changed(deleted=["a"])
+
+
 def test_a_document_that_changed_since_is_refused(tmp_path):
     """Else an index that is kept under the old content's fingerprint would hold the new content."""
     (tmp_path / "a.txt").write_text("zebra")

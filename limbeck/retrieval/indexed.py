@@ -23,7 +23,7 @@ from limbeck.fingerprint import canonical_json, fingerprint
 from limbeck.pipeline import Given, Retriever
 from limbeck.types import Document, Documents
 
-__all__ = ["Built", "IndexNode", "Indexed", "Opened", "StoredDocuments"]
+__all__ = ["Built", "IndexNode", "Indexed", "Opened", "StoredDocuments", "readable"]
 
 _Index = TypeVar("_Index")
 
@@ -75,7 +75,7 @@ class StoredDocuments:
         Raises:
             DataError: the corpus that the index was built on is gone or changed.
         """
-        return self._corpus.document(row)
+        return self.corpus.document(row)
 
     def digest(self, row: int) -> str:
         """Return the digest of the document at a row.
@@ -83,10 +83,15 @@ class StoredDocuments:
         Raises:
             DataError: the corpus that the index was built on is gone or changed.
         """
-        return self._corpus.digest(row)
+        return self.corpus.digest(row)
 
     @cached_property
-    def _corpus(self) -> Corpus:
+    def corpus(self) -> Corpus:
+        """The corpus itself.
+
+        Raises:
+            DataError: it is gone or changed.
+        """
         mend = "load the index with `corpus=`"
         if self._path is None:
             raise DataError(f"the texts of this index were held in memory only; {mend}")
@@ -130,7 +135,7 @@ class Indexed(Retriever, Generic[_Index]):
         """Return the document ids that an artifact holds, in the order of rows."""
         return artifact.lines("doc_ids")
 
-    def content(self, artifact: Artifact) -> object:
+    def identity(self, artifact: Artifact) -> object:
         """Return what tells the index in an artifact from others of its corpus, as JSON data."""
         return artifact.parameters["shaping"]
 
@@ -183,9 +188,9 @@ class Indexed(Retriever, Generic[_Index]):
             return self
         named = corpus if self.corpus is None else self.corpus
         if self.path is None:
-            return self._bound_in_cache(_readable(named))
+            return self._bound_in_cache(readable(named))
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
-            self._write(_readable(named), self.path)
+            self._write(readable(named), self.path)
         return self._bound_at(self.path, named)
 
     def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
@@ -275,7 +280,7 @@ class Indexed(Retriever, Generic[_Index]):
                 f"{path} must be an index of the corpus {corpus.fingerprint}; it is of "
                 f"{built_on['fingerprint']}; build it again, or name the corpus it was built on"
             )
-        shaped = fingerprint([self.content(artifact), corpus.fingerprint])
+        shaped = fingerprint([self.identity(artifact), corpus.fingerprint])
         opened = Opened(self.open(artifact), shaped)
         return dataclasses.replace(self, corpus=corpus, opened=opened)
 
@@ -314,7 +319,7 @@ class IndexNode(Indexed[_Index]):
         )
 
 
-def _readable(documents: Documents) -> Corpus:
+def readable(documents: Documents) -> Corpus:
     """Return the corpus, which an index can be built on."""
     if not isinstance(documents, Corpus):
         raise UsageError(

@@ -1,0 +1,271 @@
+"""ColBERT: queries to documents by late interaction between their tokens, over the whole corpus."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self, get_args
+
+import numpy as np
+
+from limbeck.artifact import Artifact, locked, move_into_place
+from limbeck.corpus import Corpus
+from limbeck.errors import ArtifactError, UsageError
+from limbeck.fingerprint import digest
+from limbeck.retrieval.centroid_search import CentroidSearch
+from limbeck.retrieval.codes import Bits
+from limbeck.retrieval.encoders.conventions import MINILM
+from limbeck.retrieval.encoders.token_opening import open_token_encoder
+from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings
+from limbeck.retrieval.indexed import Indexed, StoredDocuments, readable
+from limbeck.retrieval.token_index import Coding, opened, updated
+from limbeck.types import Document, Query, Run
+
+__all__ = ["ColBERT"]
+
+_FEW = 10
+_FEW_CELLS, _CELLS = 2, 4
+"""Cells opened for k up to 10, and beyond."""
+
+_LOCK = "update"
+_EXACT, _EXACT_EACH = 200, 4
+"""Documents scored exactly: so many, and so many for each hit."""
+
+
+@dataclass(frozen=True)
+class ColBERT(Indexed[CentroidSearch]):
+    """Queries to the documents of the highest MaxSim, from an index of their token vectors.
+
+    A document's score is the sum, over the query's tokens, of the largest cosine with one of its
+    own. Tokens are kept as a centroid and a residual in few bits; candidates are found by
+    centroids, and only the best of them are scored with their tokens. The query's own text is
+    searched: expansions, whose texts would each cost as much as ten queries, are left to others.
+    A blank query has no hits, and a blank document is never one.
+
+    Paper: ColBERT (Khattab and Zaharia, SIGIR 2020), ColBERTv2 (Santhanam et al., NAACL 2022) for
+    residuals, PLAID (Santhanam et al., CIKM 2022) for the search. How we differ stands in
+    `limbeck.retrieval.codebook` and `limbeck.retrieval.centroid_search`.
+
+    Attributes:
+        encoder: "minilm" (the token states of all-MiniLM-L6-v2, without torch), a folder, or a name
+            on the Hugging Face hub: a ColBERT checkpoint, a PyLate or MultiVectorEncoder folder, or
+            any transformer (extra `torch`).
+        bits: of each dimension of a residual: 1, 2, 4 or 8.
+        pool: how many tokens of a document become one vector, on average; 1 keeps all.
+        query_tokens: queries are cut to so many tokens (a ColBERT fills them up with [MASK]); None:
+            the model's own length.
+        document_tokens: documents are cut to so many tokens; None: the model's own length.
+        n_cells: centroids whose documents are candidates, for each token of the query. None: 2 for
+            k up to 10, 4 beyond.
+        n_exact: candidates scored with their tokens. None: 200 and 4 for each hit.
+    """
+
+    name: ClassVar[str] = "colbert"
+    version: ClassVar[int] = 1
+
+    encoder: str = MINILM
+    bits: Bits = 4
+    pool: int = 1
+    query_tokens: int | None = None
+    document_tokens: int | None = None
+    n_cells: int | None = None
+    n_exact: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "encoder", os.fspath(self.encoder))
+        if self.bits not in get_args(Bits):
+            raise UsageError(f"bits must be 1, 2, 4 or 8; got {self.bits}")
+        for name in ("pool", "n_cells", "n_exact"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be 1 or more; got {value}")
+        self._settings  # noqa: B018 - a wrong parameter is refused here
+
+    @classmethod
+    def index(
+        cls,
+        corpus: Corpus,
+        encoder: str = MINILM,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        **parameters: Any,
+    ) -> Self:
+        """Return the node with its index of a corpus: opened if it is there, else built.
+
+        Args:
+            corpus: the documents; their title and text are encoded.
+            encoder: as the field of that name.
+            path: where the index lies. None: in the cache, under the fingerprint of corpus, model
+                and parameters.
+            parameters: fields of this class.
+
+        Raises:
+            ArtifactError: at `path` is an index of another corpus, model or parameters, or the
+                model cannot be had.
+        """
+        where = None if path is None else Path(path)
+        return cls(encoder=encoder, **parameters, path=where).bind(corpus)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], *, corpus: Corpus | None = None, k: int = 1000
+    ) -> Self:
+        """Return the node of an index on disk, with the parameters that it was built with.
+
+        Args:
+            path: where the index lies.
+            corpus: its documents. None: ids come from the index, and texts from where the corpus
+                lay when the index was built.
+            k: hits returned for each query.
+
+        Raises:
+            ArtifactError: no whole index is there, or it is of another corpus or model.
+        """
+        return cls.loaded(Path(path), corpus, k)
+
+    def update(self, corpus: Corpus) -> Self:
+        """Return this node with its index brought to another corpus, in one operation.
+
+        Documents that are new or have changed are encoded; those that are gone are no longer found;
+        the others stay as they are. Until all is done, the index is the old one. Where the corpus
+        has grown to more than four times what centroids were made for, all is encoded anew.
+
+        Raises:
+            UsageError: the index has no path of its own.
+            ArtifactError: there is no whole index, or it was built with other parameters.
+        """
+        if self.path is None:
+            raise UsageError(
+                "update needs an index with a path of its own; this one lies in the cache, where "
+                "each corpus has its own; use ColBERT.index(corpus), or give the index a path"
+            )
+        self._require_own(self._artifact(self.path))
+        with locked(self.path / _LOCK):
+            self._update(self.path, corpus, self.written_parameters(corpus))
+        return dataclasses.replace(self, corpus=corpus, opened=None)._bound_at(self.path, corpus)
+
+    def add(self, documents: Iterable[Document | Mapping[str, Any]]) -> Self:
+        """Return this node with more documents in its index, as `update` does.
+
+        Args:
+            documents: one whose id is taken stands in the place of the old one.
+        """
+        return self.update(self._held().changed(added=documents))
+
+    def delete(self, doc_ids: Iterable[str]) -> Self:
+        """Return this node with documents taken out of its index, as `update` does.
+
+        Raises:
+            DataError: an id is not there, or no document is left.
+        """
+        return self.update(self._held().changed(deleted=doc_ids))
+
+    def _held(self) -> Corpus:
+        """Return the documents of the open index, with their texts."""
+        _, documents = self.searchable()
+        if isinstance(documents, StoredDocuments):
+            return documents.corpus
+        return readable(documents)
+
+    @property
+    def kind(self) -> str:
+        """Maxsim."""
+        return "maxsim"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of parameters, index and, once that is open, of the model that encodes queries."""
+        own = super().fingerprint
+        return own if self.opened is None else digest(own, self.opened_encoder.fingerprint)
+
+    @property
+    def _settings(self) -> TokenSettings:
+        return TokenSettings(self.encoder, self.query_tokens, self.document_tokens)
+
+    @cached_property
+    def opened_encoder(self) -> TokenEncoder:
+        """The encoder; its model is loaded when it first encodes."""
+        return open_token_encoder(self._settings)
+
+    def shaping(self) -> dict[str, Any]:
+        """Return what shapes the index: how documents are encoded and coded."""
+        return {
+            "encoder": self.opened_encoder.document_fingerprint,
+            "bits": self.bits,
+            "pool": self.pool,
+        }
+
+    def identity(self, artifact: Artifact) -> object:
+        """Return what tells this index from others of its corpus: its centroids too."""
+        return [artifact.parameters["shaping"], artifact.parameters["tokens"]["codes"]]
+
+    def stored_ids(self, artifact: Artifact) -> Sequence[str]:
+        """Return the document ids that an artifact holds, in the order of rows."""
+        table = artifact.parameters["tokens"]["table"]
+        return artifact.lines(f"{table}/doc_ids")
+
+    def write(self, path: Path, corpus: Corpus, parameters: Mapping[str, Any]) -> None:
+        """Write the index of a corpus beside its place, where a killed run is taken up again."""
+        beside = path.with_name(f".{path.name}.building")
+        with locked(beside / _LOCK):
+            if self._stands(path, parameters):  # another process was first
+                shutil.rmtree(beside, ignore_errors=True)
+                return
+            self._update(beside, corpus, parameters)
+            move_into_place(beside, path)
+
+    def _stands(self, path: Path, parameters: Mapping[str, Any]) -> bool:
+        """Return whether the index that is to be written is there already."""
+        try:
+            found = self._artifact(path).parameters
+        except ArtifactError:
+            return False
+        return all(found[key] == parameters[key] for key in ("shaping", "corpus"))
+
+    def _update(self, folder: Path, corpus: Corpus, parameters: Mapping[str, Any]) -> None:
+        coding = Coding(self.opened_encoder, self.bits, self.pool)
+        updated(folder, corpus, coding, kind=self.name, version=self.version, parameters=parameters)
+
+    def open(self, artifact: Artifact) -> CentroidSearch:
+        """Return the index in an artifact, memory-mapped."""
+        return CentroidSearch.of(opened(artifact))
+
+    def retrieve(self, queries: Sequence[Query], k: int) -> Run:
+        """Return the k best documents of each query."""
+        index, documents = self.searchable()
+        asked = [i for i, query in enumerate(queries) if query.text.strip()]
+        vectors = self.opened_encoder.encode_queries([queries[i].text for i in asked])
+        needs = self._needs(queries, k)
+        hits = [
+            index.search(vectors.of_text(position), needs[i], **self._effort(needs[i]))
+            for position, i in enumerate(asked)
+        ]
+        n_hits = np.zeros(len(queries) + 1, dtype=np.int64)
+        n_hits[1:][asked] = [len(rows) for rows, _ in hits]
+        rows = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in hits)])
+        scores = np.concatenate([np.zeros(0, np.float32), *(scores for _, scores in hits)])
+        query_ids = tuple(query.query_id for query in queries)
+        bounds = np.cumsum(n_hits)
+        return Run(query_ids, bounds, rows.astype(np.int32), scores, self.kind, documents)
+
+    def _needs(self, queries: Sequence[Query], k: int) -> list[int]:
+        """Return how many hits each query needs.
+
+        `k` may be more than this node's, to leave room for what the greediest query of the batch
+        excludes; each query's own need decides, so that no other query changes its hits.
+        """
+        n_excluded = [len(query.excluded) for query in queries]
+        own = max(self.k, k - max(n_excluded, default=0))
+        return [own + n for n in n_excluded]
+
+    def _effort(self, k: int) -> dict[str, int]:
+        """Return how many cells are opened, and documents scored exactly, for k hits."""
+        n_cells = _FEW_CELLS if k <= _FEW else _CELLS
+        n_exact = _EXACT + _EXACT_EACH * k
+        return {"n_cells": self.n_cells or n_cells, "n_exact": self.n_exact or n_exact}
