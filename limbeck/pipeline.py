@@ -28,6 +28,7 @@ __all__ = [
     "Fusion",
     "Given",
     "Node",
+    "Pass",
     "Pipeline",
     "Reranker",
     "Retriever",
@@ -165,7 +166,7 @@ class Node(ABC):
         started = State.start(queries, run)
         ended = self.advance(started, Execution())
         read_only = ended.run_key == started.run_key
-        return ended.queries if read_only and self._rewrites() else ended.run
+        return ended.queries if ended.run is None or (read_only and self._rewrites()) else ended.run
 
     async def arun(
         self, queries: str | Query | Iterable[str | Query], run: Run | None = None
@@ -346,6 +347,17 @@ class Top(Reranker):
     def top(self, k: int) -> Node:
         """Return the narrower of the two cuts."""
         return Top(min(k, self.k))
+
+
+@dataclass(frozen=True)
+class Pass(Node):
+    """What came, unchanged: a baseline in the place of any node. It is of no family."""
+
+    name: ClassVar[str] = "pass"
+
+    def advance(self, state: State, execution: Execution) -> State:  # noqa: ARG002 - a node's form
+        """Return the state as it is."""
+        return state
 
 
 @dataclass(frozen=True)

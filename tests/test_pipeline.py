@@ -12,7 +12,7 @@ import pytest
 from limbeck.errors import CheckError, DataError, UsageError
 from limbeck.execution import Execution, Memo, State
 from limbeck.meter import Usage, charge, note
-from limbeck.pipeline import Pipeline, Retriever, Top
+from limbeck.pipeline import Given, Pass, Pipeline, Retriever, Top
 from limbeck.retrieval.fusion import Fuse
 from limbeck.types import Query
 from tests.fakes import CORPUS, FirstHit, Listed, Reversed, Suffixed, Together, run_of, same
@@ -87,6 +87,26 @@ def test_k_must_be_positive(k):
         Listed(k=k)
     with pytest.raises(UsageError, match="k must be 1 or more"):
         Top(k)
+
+
+def test_pass_leaves_all_as_it_is_in_the_place_of_any_node():
+    run, queries = run_of({"1": {"d4": 1.0, "d2": 0.5}}), (Query("1", "x"),)
+    assert Pass()(queries, run=run) is run
+    assert Pass()("x") == (Pass() >> Pass())("x") == queries
+    assert (Pass() >> Suffixed())("x") == (Suffixed() >> Pass())("x") == Suffixed()("x")
+    assert same((Pass() >> ABC >> Pass())("x"), ABC("x"))
+    assert same(Fuse((ABC >> Pass(), CBA))("x"), Fuse((ABC, CBA))("x"))
+    assert _ids(Pass().top(1)("x", run=run)) == ["d4"]
+
+
+def test_pass_declares_what_it_was_given_and_takes_no_step():
+    for given in (Given(), Given("dot", "c")):
+        problems = []
+        assert Pass().examine(given, "here", problems) == given
+        assert problems == []
+    execution = Execution()
+    (ABC >> Pass()).advance(State.start("x"), execution)
+    assert [step.node for step in execution.steps] == ["listed"]
 
 
 def test_excluded_documents_are_seen_by_no_stage_and_cost_no_hits():

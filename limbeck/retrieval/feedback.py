@@ -7,55 +7,31 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import DataError, Problem, UsageError
+from limbeck.errors import Problem, UsageError
 from limbeck.meter import note
 from limbeck.pipeline import Given, Retriever, Rewriter
 from limbeck.retrieval.bm25 import BM25
-from limbeck.retrieval.postings import Bags
+from limbeck.retrieval.side_index import (
+    TermIndex,
+    VectorIndex,
+    examine_index,
+    require_corpus,
+    require_protocol,
+)
 from limbeck.types import Expansion, Query, Run
 
-__all__ = ["RM3", "Feedback", "Rocchio", "TermIndex", "VectorIndex"]
+__all__ = ["RM3", "Feedback", "Rocchio"]
 
 _MOST_DOCUMENTS = 0.1
 """No term is taken that a larger share of documents holds: Anserini's stand-in for a stop list."""
 
 _TERM_LENGTHS = range(2, 21)
 """Characters of a feedback term, as in Anserini."""
-
-
-@runtime_checkable
-class TermIndex(Protocol):
-    """What feedback needs of a retriever that searches terms."""
-
-    def query_terms(self, queries: Sequence[Query]) -> list[dict[str, float]]:
-        """Return the weight of each term of each query."""
-        ...
-
-    def term_vectors(self, rows: Sequence[int] | NDArray[np.integer]) -> Bags:
-        """Return the terms of documents with their counts."""
-        ...
-
-    def document_shares(self, terms: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Return the share of all documents that hold each term."""
-        ...
-
-
-@runtime_checkable
-class VectorIndex(Protocol):
-    """What feedback needs of a retriever that searches vectors."""
-
-    def encode(self, queries: Sequence[Query]) -> NDArray[np.float32]:
-        """Return a vector a query, shape (n_queries, dim)."""
-        ...
-
-    def vectors(self, rows: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Return the vectors of documents, shape (n_rows, dim)."""
-        ...
 
 
 class Feedback(NamedTuple):
@@ -94,22 +70,13 @@ class _Feedback(Rewriter):
 
     def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
         """Examine the index too: it must hold the documents of the run."""
-        known = self.index.examine(Given(), f"{place}.index", problems).corpus
-        if known and given.corpus and known != given.corpus:
-            problems.append(
-                Problem(
-                    place,
-                    f"{self.name} reads a run over the corpus {given.corpus}, and its index is of "
-                    f"{known}",
-                    "give it the index that the run is made with",
-                )
-            )
+        examine_index(self.name, self.index, given, place, problems)
         return super().examine(given, place, problems)
 
     def expand(self, queries: Sequence[Query], run: Run | None) -> Sequence[Expansion | None]:
         """Return an expansion a query; None, with a note, for a query without hits."""
         assert run is not None, "the family refuses a call without a run"
-        self._require_corpus(run)
+        require_corpus(self.name, self.index, run)
         found = np.flatnonzero(np.diff(run.bounds)).tolist()
         if len(found) < len(queries):
             note(f"{self.name}: no document to learn from, query kept", len(queries) - len(found))
@@ -122,14 +89,6 @@ class _Feedback(Rewriter):
         where = run.segment(position)
         part = slice(where.start, min(where.stop, where.start + self.fb_docs))
         return Feedback(run.rows[part], run.scores[part])
-
-    def _require_corpus(self, run: Run) -> None:
-        own = self.index.corpus
-        if own is not None and own.fingerprint != run.corpus.fingerprint:
-            raise DataError(
-                f"{self.name} must read a run over the corpus of its index, {own.fingerprint}; "
-                f"the run is over {run.corpus.fingerprint}; give it the index of that corpus"
-            )
 
 
 @dataclass(frozen=True)
@@ -163,7 +122,7 @@ class RM3(_Feedback):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_protocol(self.name, self.index, BM25)
+        require_protocol(self.name, self.index, BM25)
         if not 0.0 <= self.original_weight <= 1.0:
             raise UsageError(f"original_weight must lie in [0, 1]; got {self.original_weight}")
 
@@ -219,7 +178,7 @@ class Rocchio(_Feedback):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_protocol(self.name, self.index, TermIndex, VectorIndex)
+        require_protocol(self.name, self.index, TermIndex, VectorIndex)
         if not (0.0 <= self.alpha < math.inf and 0.0 <= self.beta < math.inf):
             raise UsageError(f"alpha and beta must be 0 or more; got {self.alpha} and {self.beta}")
 
@@ -251,14 +210,6 @@ class Rocchio(_Feedback):
         length, wanted = np.linalg.norm(moved), np.linalg.norm(query)
         scale = wanted / length if length and wanted else 1.0
         return Expansion(vector=tuple((moved * scale).tolist()))
-
-
-def _require_protocol(name: str, index: object, *kinds: type) -> None:
-    if not isinstance(index, kinds):
-        wanted = " or ".join("bm25" if kind is not VectorIndex else "dense" for kind in kinds)
-        raise UsageError(
-            f"the index of {name} must be a node such as {wanted}; got {type(index).__name__}"
-        )
 
 
 def _feedback_terms(index: TermIndex, rows: NDArray[np.int32]) -> Iterator[dict[str, float]]:
