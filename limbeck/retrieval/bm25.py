@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.artifact import Artifact
 from limbeck.corpus import Corpus
-from limbeck.errors import UsageError
+from limbeck.errors import Problem, UsageError
 from limbeck.fingerprint import fingerprint_callable
+from limbeck.pipeline import Given
 from limbeck.progress import track
 from limbeck.retrieval.analysis import Analyse, Analyzer
+from limbeck.retrieval.expansion import (
+    Expander,
+    Expansions,
+    StoredExpander,
+    Written,
+    lines_of,
+)
 from limbeck.retrieval.formulas import DELTAS, FORMULAS, Formula, Occurrences
 from limbeck.retrieval.indexed import Built, IndexNode
 from limbeck.retrieval.postings import Bags, Postings
@@ -26,13 +36,18 @@ from limbeck.types import Query, Run
 __all__ = ["BM25", "BM25Index"]
 
 Engine = Literal["limbeck", "rank-bm25"]
+Lengths = Literal["expanded", "original"]
 
 
 class BM25Index(NamedTuple):
-    """What lies on disk: term values by term, to search; term counts by document, for feedback."""
+    """What lies on disk: term values by term, to search; term counts by document, for feedback.
+
+    Where documents were expanded, both hold the terms of the queries too, and they lie beside.
+    """
 
     postings: Postings
     bags: Bags
+    expansions: Expansions | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,10 @@ class BM25(IndexNode[BM25Index]):
             `rank-bm25`): slow, as a reference. Its robertson sets negative idf to a floor, its
             bm25l multiplies by the count once more than the paper, and its bm25+ adds a constant
             for each query term that a document misses.
+        expansion: writes queries for each document when the index is built; their terms count as
+            the document's own do. An index that is built does not need it again.
+        lengths: whether the length of a document, which `b` holds back, counts the terms of its
+            queries: "expanded" (as where they are appended to the text) or "original".
     """
 
     name: ClassVar[str] = "bm25"
@@ -73,6 +92,8 @@ class BM25(IndexNode[BM25Index]):
     stem: bool = True
     analyzer: Analyse | None = None
     engine: Engine = "limbeck"
+    expansion: Expander | None = None
+    lengths: Lengths = "expanded"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,6 +101,21 @@ class BM25(IndexNode[BM25Index]):
         self._check_analysis()
         if self.engine not in {"limbeck", "rank-bm25"}:
             raise UsageError(f"engine must be limbeck or rank-bm25; got {self.engine!r}")
+        self._check_expansion()
+
+    def _check_expansion(self) -> None:
+        if self.expansion is not None and not isinstance(self.expansion, Expander):
+            raise UsageError(
+                "expansion must be a node such as doc2query; got "
+                f"{type(self.expansion).__name__}; a node of a pipeline stands beside the index"
+            )
+        if self.lengths not in get_args(Lengths):
+            raise UsageError(f"lengths must be expanded or original; got {self.lengths!r}")
+        if self.lengths == "original" and (self.expansion is None or self.engine != "limbeck"):
+            raise UsageError(
+                "lengths 'original' is for an index with an expansion, and the engine limbeck; got "
+                f"expansion {self.expansion!r} and engine {self.engine!r}; leave it out"
+            )
 
     def _check_analysis(self) -> None:
         if self.analyzer is None:
@@ -155,6 +191,30 @@ class BM25(IndexNode[BM25Index]):
         given = {} if analyzer is None else {"analyzer": analyzer}
         return cls.loaded(Path(path), corpus, k, **given)
 
+    @classmethod
+    def loaded(cls, path: Path, corpus: Corpus | None, k: int, **given: Any) -> Self:
+        """Return the node that an index was built by; what wrote its queries need not be there."""
+        stored = cls._artifact(path).parameters
+        described = stored["node"].get("expansion")
+        if described is not None:
+            origin = stored["shaping"]["expansion"]
+            given["expansion"] = StoredExpander(described["name"], described["fingerprint"], origin)
+        return super().loaded(path, corpus, k, **given)
+
+    def bind(self, corpus: Corpus) -> Self:
+        """Return this node with its index open, built with the queries of its expansion."""
+        if self.opened is not None or self.expansion is None:
+            return super().bind(corpus)
+        bound = self.expansion.bind(corpus if self.corpus is None else self.corpus)
+        return IndexNode.bind(dataclasses.replace(self, expansion=bound), corpus)
+
+    def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
+        """Return kind and corpus; the expansion is examined where an index is to be built."""
+        built = self.opened is not None or (self.path is not None and self.path.exists())
+        if self.expansion is not None and not built:
+            self.expansion.examine_inside(f"{place}.expansion", problems)
+        return super().examine(given, place, problems)
+
     @property
     def kind(self) -> str:
         """bm25."""
@@ -168,7 +228,11 @@ class BM25(IndexNode[BM25Index]):
     def parameters(self) -> dict[str, Any]:
         """Return the parameters as JSON data; an analyzer of the user's own by its fingerprint."""
         own = None if self.analyzer is None else fingerprint_callable(self.analyzer)
-        return {**super().parameters(), "analyzer": own}
+        parameters = {**super().parameters(), "analyzer": own}
+        if self.expansion is None:  # its fingerprint is what it was before there were expansions
+            del parameters["expansion"], parameters["lengths"]
+            return parameters
+        return {**parameters, "expansion": self.expansion.described()}
 
     def shaping(self) -> dict[str, Any]:
         """Return what shapes the index: all but the engine, defaults resolved."""
@@ -178,6 +242,8 @@ class BM25(IndexNode[BM25Index]):
             "analysis": fingerprint_callable(self.analyse),
         }
         del shaping["engine"]
+        if self.expansion is not None:
+            shaping["expansion"] = self.expansion.origin
         return shaping
 
     @property
@@ -185,24 +251,55 @@ class BM25(IndexNode[BM25Index]):
         return DELTAS.get(self.formula, 0.0) if self.delta is None else self.delta
 
     def build(self, corpus: Corpus) -> Built:
-        """Return the postings with their values, and the bags of terms."""
+        """Return the postings with their values, the bags of terms, and what was written."""
+        written = None if self.expansion is None else self.expansion.write(corpus)
+        own_lengths: list[int] = []
+        bags = Bags.of(self._terms(corpus, written, own_lengths))
+        lengths = bags.lengths()
+        if self.lengths == "original":  # a document of queries alone is as long as one term
+            lengths = np.clip(own_lengths, np.minimum(lengths, 1), None)
+        values = self._values(bags, lengths)
+        postings = Postings.invert(bags.vocabulary, bags.bounds, bags.terms, values)
+        lines = {} if written is None else lines_of(corpus, written)
+        return Built(arrays={**postings.arrays(), **bags.arrays()}, lines=lines)
+
+    def _terms(
+        self, corpus: Corpus, written: Sequence[Written] | None, own_lengths: list[int]
+    ) -> Iterator[list[str]]:
+        """Yield the terms of each document, its queries' behind its own; note how many are own."""
         documents = track(corpus.documents(), label=f"{self.name}: index", total=len(corpus))
-        bags = Bags.of(self.analyse(document.contents) for document in documents)
-        postings = Postings.invert(bags.vocabulary, bags.bounds, bags.terms, self._values(bags))
-        return Built(arrays={**postings.arrays(), **bags.arrays()})
+        for row, document in enumerate(documents):
+            terms = self.analyse(document.contents)
+            own_lengths.append(len(terms))
+            texts = () if written is None else written[row].texts
+            yield [*terms, *chain.from_iterable(map(self.analyse, texts))] if texts else terms
 
     def open(self, artifact: Artifact) -> BM25Index:
         """Return the index in an artifact, memory-mapped."""
         bags = Bags.load(artifact)
-        return BM25Index(Postings.load(artifact, n_docs=len(bags)), bags)
+        expansions = None if self.expansion is None else Expansions(artifact)
+        return BM25Index(Postings.load(artifact, n_docs=len(bags)), bags, expansions)
 
-    def _values(self, bags: Bags) -> NDArray[np.float32]:
+    def expansions(self) -> Expansions:
+        """Return the queries that the documents of the open index were expanded by.
+
+        Raises:
+            UsageError: the node was not bound, or its documents were not expanded.
+        """
+        found = self.searchable()[0].expansions
+        if found is None:
+            raise UsageError(
+                "an index must have been built with an expansion to have queries of documents; "
+                "this one was not; build it as BM25.index(corpus, expansion=...)"
+            )
+        return found
+
+    def _values(self, bags: Bags, lengths: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return what each term of each document adds to its score at query weight 1.
 
         As in Lucene, documents without a term are not counted, so that they change no score.
         """
         n_docs = int(np.count_nonzero(np.diff(bags.bounds)))
-        lengths = bags.lengths()
         frequencies = np.bincount(bags.terms, minlength=len(bags.vocabulary))
         occurrences = Occurrences(
             counts=bags.counts.astype(np.float64),

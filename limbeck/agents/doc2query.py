@@ -1,0 +1,115 @@
+"""doc2query with an LLM: queries that a document answers, one a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from limbeck.agents.asking import Prompting
+from limbeck.corpus import Corpus
+from limbeck.errors import LLMError, Problem, UsageError
+from limbeck.llm.model import Generation
+from limbeck.meter import Usage, note
+from limbeck.progress import track
+from limbeck.prompts.query import clean_query
+from limbeck.retrieval.expansion import Expander, Written
+from limbeck.types import Document, Message
+
+__all__ = ["Doc2Query"]
+
+_CHUNK = 256
+"""Documents sent at once; that an LLM fails is seen after so many."""
+
+
+@dataclass(frozen=True)
+class Doc2Query(Expander, Prompting):
+    """Documents expanded by queries that an LLM writes, each a sample of its own.
+
+    What was written lies in the LLM's cassette: a build that was stopped goes on where it was. A
+    blank document is not sent. A document whose calls fail stops the build unless `tolerate` allows
+    it, for an index must not have half its queries because a server was down.
+
+    Paper: Nogueira, Yang, Lin, Cho, "Document Expansion by Query Prediction", arXiv 1904.08375
+    (2019), who train a sequence-to-sequence model. We differ: an LLM writes without training, by a
+    prompt of our own.
+
+    Attributes:
+        n: queries written for each document.
+        max_tokens: tokens of each query at most.
+        document_tokens: a document is cut to so many tokens in the prompt.
+        tolerate: share of the documents that may be left without queries by calls that failed.
+    """
+
+    name: ClassVar[str] = "doc2query"
+    places: ClassVar[frozenset[str]] = frozenset({"document"})
+
+    n: int = field(default=20, kw_only=True)
+    max_tokens: int = field(default=64, kw_only=True)
+    document_tokens: int = field(default=512, kw_only=True)
+    tolerate: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_counts("n", "document_tokens")
+        if not 0.0 <= self.tolerate <= 1.0:
+            raise UsageError(f"tolerate of doc2query must lie in [0, 1]; got {self.tolerate}")
+
+    @property
+    def n_samples(self) -> int:
+        """The queries written for each document."""
+        return self.n
+
+    @property
+    def most(self) -> int | None:
+        """The queries written for each document."""
+        return self.n
+
+    def write(self, corpus: Corpus) -> list[Written]:
+        """Return the queries of each document, by row.
+
+        Raises:
+            LLMError: more documents than tolerated got no query because calls failed.
+        """
+        written = [Written()] * len(corpus)
+        asked = [row for row, d in enumerate(corpus.documents()) if d.contents.strip()]
+        chunks = [asked[start : start + _CHUNK] for start in range(0, len(asked), _CHUNK)]
+        failed: list[str] = []
+        for chunk in track(chunks, label=f"{self.name}: documents", total=len(chunks)):
+            generations = self.generated([self._messages(corpus.document(row)) for row in chunk])
+            for row, generation in zip(chunk, generations, strict=True):
+                written[row] = self._read(generation)
+                if not generation.texts:
+                    failed.append(generation.failure or "")
+            self._require_few(failed, len(asked))
+        return written
+
+    def _messages(self, document: Document) -> tuple[Message, ...]:
+        return self.prompt.render(document=self.cut(document.contents, self.document_tokens))
+
+    def _read(self, generation: Generation) -> Written:
+        texts = tuple(text for text in map(clean_query, generation.texts) if text)
+        if len(texts) < self.n:
+            reason = generation.failure or "no query in the answer"
+            note(f"{self.name}: fewer than {self.n} queries of a document ({reason})")
+        return Written(texts)
+
+    def _require_few(self, failed: Sequence[str], n_asked: int) -> None:
+        if len(failed) > self.tolerate * n_asked:
+            raise LLMError(
+                f"{self.name} must have an answer for each document; {len(failed):,} of "
+                f"{n_asked:,} have none, the first for: {failed[0]}; what was recorded is kept, so "
+                "run again, or say how many may be missing with `tolerate`"
+            )
+
+    def max_shown_tokens(self) -> int:
+        """Return how long the document can become."""
+        return self.document_tokens
+
+    def examine_inside(self, place: str, problems: list[Problem]) -> None:
+        """Examine whether the LLM can be asked, and whether prompt and answer fit its context."""
+        self.examine_llm(place, problems)
+
+    def estimate_building(self, n_docs: int) -> Usage:
+        """Return what the calls for so many documents take at most."""
+        return Prompting.estimate(self, n_docs)
