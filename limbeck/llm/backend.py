@@ -105,7 +105,8 @@ class Asked:
         estimated = prompt is None or completion is None
         if prompt is None or completion is None:
             prompt, _ = self._counted(call.request, "")
-            completion = sum(self._tokenizer().count(made.text) for made in completions)
+            said = completions if not call.request.mode else ()  # what is scored was not said
+            completion = sum(self._tokenizer().count(made.text) for made in said)
         share, rest = divmod(completion, max(len(completions), 1))
         samples = {
             index: Sample(

@@ -8,8 +8,11 @@ from limbeck.errors import UsageError
 
 __all__ = ["CAPABILITIES", "FAMILIES", "Family", "family_of"]
 
-CAPABILITIES = frozenset({"json_schema", "logprobs", "seed", "stream"})
+CAPABILITIES = frozenset({"json_schema", "logprobs", "prompt_logprobs", "seed", "stream"})
 """What a node may ask of an LLM beyond text for messages."""
+
+_CHAT = CAPABILITIES - {"prompt_logprobs"}
+"""What OpenAI's chat completions can: they score no text that is given to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Family:
     key_variable: str | None = None
     key_required: bool = False
     max_tokens: str = "max_tokens"
-    supports: frozenset[str] = CAPABILITIES
+    supports: frozenset[str] = _CHAT
     samples_per_call: int = 128
     context_length: int | None = None
 
@@ -59,13 +62,14 @@ FAMILIES = {
             "a served model, as in vllm:Qwen/Qwen3-8B",
             base_url="http://127.0.0.1:8000/v1",
             key_variable="VLLM_API_KEY",
+            supports=CAPABILITIES,
         ),
         Family(
             "ollama",
             "a pulled model, as in ollama:qwen3:8b",
             base_url="http://127.0.0.1:11434/v1",
             key_variable="OLLAMA_API_KEY",
-            supports=CAPABILITIES - {"logprobs"},
+            supports=_CHAT - {"logprobs"},
             samples_per_call=1,
         ),
         Family(

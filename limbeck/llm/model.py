@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -150,12 +151,37 @@ class LLM(Settings):
             )
             for messages in prompts
         ]
-        replies = self._replies(requests, n, label)
-        generations = [_generation(replies[request.key], n) for request in requests]
-        for generation in generations:
-            if generation.failure:
-                note(f"{label}: {CALL_FAILED} ({generation.failure})")
-        return generations
+        return self._generations(requests, n, label)
+
+    def score(
+        self, prompts: Sequence[Sequence[Message]], *, label: str = "llm"
+    ) -> list[Generation]:
+        """Return how likely the model holds the last message of each prompt, in order.
+
+        The last message is the assistant's, and nothing is generated: the sample of a generation is
+        that message with the log-probabilities of its tokens. All else is as with `generate`.
+
+        Raises:
+            UsageError: a prompt does not end with an assistant's text, or the model does not
+                support prompt_logprobs.
+            LLMError: the server refuses all such calls.
+            CassetteError: a miss in strict mode, or a cassette that cannot be read or written.
+        """
+        self._require("prompt_logprobs")
+        requests = [
+            dataclasses.replace(
+                self._request(messages, max_tokens=1, temperature=None, top_p=None), mode="score"
+            )
+            for messages in prompts
+        ]
+        for request in requests:
+            role, content = request.messages[-1]
+            if role != "assistant" or not content.strip():
+                raise UsageError(
+                    "a prompt to score must end with an assistant's message that holds text; "
+                    f"got {role!r}; put the text to score there"
+                )
+        return self._generations(requests, 1, label)
 
     def stream(
         self,
@@ -191,6 +217,15 @@ class LLM(Settings):
         """Close connections and fold the cassette's journal; a later call opens them again."""
         self._own_gate.close()
 
+    def _generations(self, requests: Sequence[Request], n: int, label: str) -> list[Generation]:
+        """Return what became of each request; a note is made for each that lacks a sample."""
+        replies = self._replies(requests, n, label)
+        generations = [_generation(replies[request.key], n) for request in requests]
+        for generation in generations:
+            if generation.failure:
+                note(f"{label}: {CALL_FAILED} ({generation.failure})")
+        return generations
+
     def _replies(self, requests: Sequence[Request], n: int, label: str) -> dict[str, Reply]:
         """Return one reply for each distinct request; those asked again are charged as saved."""
         distinct = {request.key: request for request in requests}
@@ -207,6 +242,14 @@ class LLM(Settings):
             charge(saved(replies[key].samples.values(), self.price))
         return replies
 
+    def _require(self, capability: str) -> None:
+        if capability not in self.capabilities:
+            raise UsageError(
+                f"{self.model} must support {capability} for this; it supports "
+                f"{', '.join(sorted(self.capabilities)) or 'nothing beyond text'}; "
+                f"add it to supports if the model can"
+            )
+
     def _request(
         self,
         messages: Sequence[Message],
@@ -214,8 +257,8 @@ class LLM(Settings):
         max_tokens: int,
         temperature: float | None,
         top_p: float | None,
-        stop: Sequence[str],
-        seed: int | None,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
         top_logprobs: int | None = None,
         schema: Mapping[str, Any] | None = None,
     ) -> Request:
@@ -230,12 +273,8 @@ class LLM(Settings):
         _require_range("top_logprobs", top_logprobs, 0)
         wanted = {"seed": seed, "logprobs": top_logprobs, "json_schema": schema}
         for capability, value in wanted.items():
-            if value is not None and capability not in self.capabilities:
-                raise UsageError(
-                    f"{self.model} must support {capability} for this; it supports "
-                    f"{', '.join(sorted(self.capabilities)) or 'nothing beyond text'}; "
-                    f"add it to supports if the model can"
-                )
+            if value is not None:
+                self._require(capability)
         return Request(
             model=self.identity,
             messages=_checked(messages),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.errors import LLMError, UsageError
 from limbeck.llm.backend import Completion, Completions
 from limbeck.llm.request import Abandoned, Failed, Request, Token
+from limbeck.llm.scoring import scored, scoring_body
 from limbeck.llm.secrets import Scrubber
 
 if TYPE_CHECKING:
@@ -75,6 +76,9 @@ class OpenAICompatible:
         client = self._client()
         body = self._body(request, first, n)
         with self._told():
+            if request.mode == "score":
+                answer = self._answer(client, scoring_body(body))
+                return Completions((scored(answer, request.messages[-1].content),), *_usage(answer))
             if listen is None:
                 return _completions(self._answer(client, body))
             return self._streamed(client, body, listen)
@@ -265,8 +269,8 @@ def _token(told: Mapping[str, Any]) -> Token:
     return Token(str(told["token"]), float(told["logprob"]), top)
 
 
-def _usage(answer: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    usage = answer.get("usage")
+def _usage(answer: object) -> tuple[int | None, int | None]:
+    usage = answer.get("usage") if isinstance(answer, dict) else None
     told = usage if isinstance(usage, dict) else {}
     counts = (told.get("prompt_tokens"), told.get("completion_tokens"))
     prompt, completion = (c if isinstance(c, int) and c >= 0 else None for c in counts)

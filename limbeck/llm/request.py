@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from limbeck.fingerprint import canonical_json, digest
 from limbeck.types import Message
@@ -92,6 +92,8 @@ class Request:
             None tells nothing.
         schema: a JSON schema that the answer must follow, as canonical JSON.
         extra: further parameters of the request, as canonical JSON.
+        mode: "score": the tokens of the last message are scored, and its text is the sample; empty:
+            a completion.
     """
 
     model: str
@@ -105,6 +107,7 @@ class Request:
     top_logprobs: int | None = None
     schema: str = ""
     extra: str = ""
+    mode: Literal["", "score"] = ""
 
     def plain(self) -> dict[str, Any]:
         """Return the request as JSON data, without what is unset: an explicit 0 stays."""

@@ -120,7 +120,7 @@ class Settings:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What the model can beyond text: json_schema, logprobs, seed, stream."""
+        """What the model can beyond text: json_schema, logprobs, prompt_logprobs, seed, stream."""
         return self.family.supports if self.supports is None else frozenset(self.supports)
 
     @cached_property

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 
+from limbeck.prompts.thinking import without_thinking
+
 __all__ = ["clean_passage"]
 
 _FLAGS = re.IGNORECASE | re.VERBOSE | re.DOTALL
-_THINKING = re.compile(  # some servers put the opening tag into the prompt, not the answer
-    r"\A(?:(?!<think>).)*?</think>|<think>.*?(?:</think>|\Z)", _FLAGS
-)
 _FENCED = re.compile(r"\A```[a-z]*\n(.*?)(?:\n```\s*|\Z)", _FLAGS)
 _MARK = r"""[\s"'“”‘’*\#>_-]"""
 _MARKS = rf"{_MARK}*"
@@ -58,7 +57,7 @@ def clean_passage(text: str) -> str:
 
 def _peeled(text: str) -> str:
     """Return the text with one layer of each kind taken off."""
-    text = _THINKING.sub("", text).strip()
+    text = without_thinking(text).strip()
     fenced = _FENCED.match(text)
     text = _after_last_label(fenced.group(1) if fenced else text)
     for pattern in (_OPENER, _ECHO, _REMNANT, _CLOSER):

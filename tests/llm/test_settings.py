@@ -73,7 +73,8 @@ def test_fields_are_plain_and_an_llm_is_made_again_from_them():
 
 def test_capabilities_and_context_are_known_without_a_call(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    assert LLM("openai:m").capabilities == CAPABILITIES
+    assert LLM("openai:m").capabilities == CAPABILITIES - {"prompt_logprobs"}
+    assert LLM("vllm:m").capabilities == CAPABILITIES
     assert "logprobs" not in LLM("ollama:m").capabilities
     assert LLM("ollama:m", supports=("logprobs",)).capabilities == {"logprobs"}
     assert LLM("openai:m").context_length is None

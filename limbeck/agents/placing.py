@@ -1,0 +1,70 @@
+"""From what an LLM said of hits to a ranking; ties and missing answers keep the order they had.
+
+A run sorts equal scores by the rule for ties, which knows nothing of the first stage. So the hits
+are put in order here, and their scores are told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["STEP", "placed", "ranks"]
+
+STEP = 2.0**-22
+"""What equal scores are told apart by, as a share of the largest one: twice what float32 can tell
+there."""
+
+
+def placed(
+    scores: Sequence[float | None], *, unit: bool = False
+) -> tuple[list[int], NDArray[np.float32]]:
+    """Return the places of hits in their new order, and scores that fall from each to the next.
+
+    Hits with equal scores keep their order. A hit without a score keeps its rank, and has the score
+    of the hit that comes before it then. A score that is not below the one before it by a
+    four-millionth of the largest (or of 1) is lowered until it is.
+
+    Args:
+        scores: of each hit, in the order in which the run ranked them; None where there is none.
+        unit: scores lie in [0, 1], and so do those that are returned: the last ones are raised.
+    """
+    order = _order(scores)
+    return order, _falling(_filled([scores[place] for place in order]), unit=unit)
+
+
+def _order(scores: Sequence[float | None]) -> list[int]:
+    told = {place: score for place, score in enumerate(scores) if score is not None}
+    best_first = iter(sorted(told, key=lambda place: -told[place]))
+    return [next(best_first) if place in told else place for place in range(len(scores))]
+
+
+def _filled(scores: Sequence[float | None]) -> list[float]:
+    """Return scores without gaps: each takes the last before it, the first ones the next."""
+    last = next((score for score in scores if score is not None), 0.0)
+    filled: list[float] = []
+    for score in scores:
+        last = last if score is None else score
+        filled.append(last)
+    return filled
+
+
+def _falling(scores: Sequence[float], *, unit: bool) -> NDArray[np.float32]:
+    exact = np.array(scores, dtype=np.float64)
+    fall = np.arange(len(exact)) * STEP * max(1.0, float(np.abs(exact).max(initial=0.0)))
+    lowered = np.minimum.accumulate(exact + fall) - fall
+    raised: NDArray[np.float64] = np.maximum(lowered, fall[::-1]) if unit else lowered
+    return raised.astype(np.float32)
+
+
+def ranks(order: Sequence[int], depth: int) -> list[float]:
+    """Return a score for each place from an order, best first: `depth` for the first, falling by 1.
+
+    The same rank has the same score in each query, however many hits that has.
+    """
+    scores = [0.0] * len(order)
+    for rank, place in enumerate(order):
+        scores[place] = float(depth - rank)
+    return scores

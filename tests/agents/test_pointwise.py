@@ -1,0 +1,97 @@
+"""Pointwise: what each method sends, reads and scores."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from limbeck.agents.pointwise import Pointwise
+from limbeck.llm.backend import Completion
+from limbeck.llm.model import LLM
+from limbeck.llm.request import Failed, Token
+from limbeck.meter import metered
+from tests.agents.oracle import llm, shown, shuffled, worths
+from tests.fakes import Listed
+
+
+def test_yes_is_a_probability_beside_no():
+    top = (("Yes", math.log(0.6)), (" no", math.log(0.2)), ("It", math.log(0.2)))
+    node = Pointwise(llm(lambda m, s: Completion("Yes", "stop", (Token(*top[0], top),))))
+    (hit,) = node(["what"], run=shuffled(1)).hits(0)
+    assert hit.score == pytest.approx(0.75)
+    assert node.kind == "probability"
+
+
+def test_a_grade_is_the_sum_of_labels_times_probabilities():
+    top = (("3", math.log(0.5)), (" 2", math.log(0.3)), ("0", math.log(0.2)))
+    node = Pointwise(
+        llm(lambda m, s: Completion("3", "stop", (Token(*top[0], top),))), method="graded"
+    )
+    (hit,) = node(["what"], run=shuffled(1)).hits(0)
+    assert hit.score == pytest.approx(3 * 0.5 + 2 * 0.3, abs=1e-5)
+    assert node.kind == "grade"
+
+
+def test_a_query_is_scored_as_the_answer_to_a_prompt_without_it():
+    sent = []
+
+    def script(messages, sample):
+        sent.append(messages)
+        words = messages[-1].content.split()
+        return Completion(" ".join(words), "stop", tuple(Token(w, -2.0) for w in words))
+
+    node = Pointwise(llm(script), method="query-likelihood")
+    (hit,) = node(["what is it"], run=shuffled(1)).hits(0)
+    assert hit.score == -2.0  # the mean over tokens, however many there are
+    assert [message.role for message in sent[0]] == ["user", "assistant"]
+    assert sent[0][1].content == "what is it"
+    assert "what is it" not in sent[0][0].content
+    assert node.kind == "log-likelihood"
+
+
+def test_labels_of_ones_own_language():
+    node = Pointwise(
+        llm(lambda m, s: "Ja." if 47 in shown(m) else "Nein."),
+        read="text",
+        labels=("nein", "ja"),
+        template="{query} {passage} ja/nein?",
+    )
+    assert worths(node(["was"], run=shuffled(5)))[0] == 47
+
+
+def test_a_hit_whose_call_failed_keeps_its_rank_and_is_counted():
+    run = shuffled(6)
+    lost = worths(run)[2]
+
+    def script(messages, sample):
+        (worth,) = shown(messages)
+        if worth == lost:
+            raise Failed("content filter", retry=False)
+        return str(worth % 4)
+
+    with metered() as meter:
+        found = Pointwise(llm(script), method="graded", read="text")(["what"], run=run)
+    assert worths(found)[2] == lost
+    others = [worth for worth in worths(found) if worth != lost]
+    assert [w % 4 for w in others] == sorted((w % 4 for w in others), reverse=True)
+    assert meter.notes["pointwise: a hit kept its rank (content filter)"] == 1
+
+
+def test_an_answer_without_a_label_is_counted_not_made_a_grade():
+    with metered() as meter:
+        Pointwise(llm(lambda m, s: "Hard to say."), read="text")(["what"], run=shuffled(3))
+    assert meter.notes == {"pointwise: a hit kept its rank (no label in the answer)": 3}
+
+
+def test_reading_the_first_token_asks_for_few():
+    llm_ = LLM("scripted:x", replies=("yes",), supports=("logprobs",))
+    assert Pointwise(llm_).estimate(1).completion_tokens == 100 * 4
+    assert Pointwise(llm_, read="text").estimate(1).completion_tokens == 100 * 512
+
+
+def test_it_stands_in_a_pipeline_after_any_run():
+    node = Pointwise(llm(lambda m, s: "2"), method="graded", read="text", depth=2)
+    run = (Listed(("d3", "d1", "d2")) >> node)("what")
+    assert [hit.doc_id for hit in run.hits(0)] == ["d3", "d1"]
+    assert run.kind == "grade"
