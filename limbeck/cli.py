@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from limbeck.corpus import Corpus
     from limbeck.eval.datasets import Dataset
     from limbeck.eval.results import Report
+    from limbeck.meter import Usage
     from limbeck.pipeline import Node
     from limbeck.spec.spec import Spec
     from limbeck.types import Run
@@ -239,28 +240,44 @@ def _fail_if_any(report: Report) -> None:
 @_JSON
 def _check(spec: Path, queries: int, as_json: bool) -> None:  # noqa: FBT001
     """Check SPEC without loading a model or spending money: names, inputs, scores, sizes."""
+    from limbeck.retrieval.expansion import estimate_building
     from limbeck.spec.spec import Spec
 
     read = Spec.load(spec)
     read.check()
-    estimates = {name: node.estimate(queries) for name, node in read.pipelines.items()}
+    asking = {name: node.estimate(queries) for name, node in read.pipelines.items()}
+    building = {name: estimate_building(node, 1000) for name, node in read.pipelines.items()}
     if as_json:
         shown = {
             name: {
-                "fingerprint": read.pipelines[name].fingerprint,
-                "calls": usage.calls,
-                "prompt_tokens": usage.prompt_tokens,
-                "completion_tokens": usage.completion_tokens,
-                "usd": usage.usd,
+                "fingerprint": node.fingerprint,
+                **_plain(asking[name]),
+                "building_1000_documents": _plain(building[name]),
             }
-            for name, usage in estimates.items()
+            for name, node in read.pipelines.items()
         }
         click.echo(json.dumps({"queries": queries, "pipelines": shown}))
         return
-    for name, usage in estimates.items():
-        tokens = f"{usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens"
-        cost = f": at most {usage.calls:,} LLM calls, {tokens}, {usage.usd:.2f} USD"
-        click.echo(f"{name} is sound{cost + f' for {queries:,} queries' if usage.calls else ''}")
+    for name in read.pipelines:
+        click.echo(f"{name} is sound{_cost(asking[name], f'{queries:,} queries')}")
+        if building[name].calls:
+            click.echo(f"{name}, its indexes{_cost(building[name], '1,000 documents')}")
+
+
+def _plain(usage: Usage) -> dict[str, float]:
+    return {
+        "calls": usage.calls,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "usd": usage.usd,
+    }
+
+
+def _cost(usage: Usage, what_for: str) -> str:
+    if not usage.calls:
+        return ""
+    tokens = f"{usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens"
+    return f": at most {usage.calls:,} LLM calls, {tokens}, {usage.usd:.2f} USD for {what_for}"
 
 
 @_limbeck.command("index")
@@ -268,7 +285,11 @@ def _check(spec: Path, queries: int, as_json: bool) -> None:  # noqa: FBT001
 @_DATA
 @_shown
 def _index(spec: Path, data: tuple[str, ...]) -> None:
-    """Build the indexes of SPEC: those that name a corpus, and the others for each --data."""
+    """Build the indexes of SPEC: those that name a corpus, and the others for each --data.
+
+    What an LLM writes for documents is recorded in its cassette, else in one in the cache.
+    """
+    from limbeck.artifact import cache_folder
     from limbeck.spec.spec import Spec
     from limbeck.spec.writer import named
 
@@ -278,11 +299,12 @@ def _index(spec: Path, data: tuple[str, ...]) -> None:
         missing = ", ".join(name for name in read.indexes if name not in own)
         raise click.UsageError(f"{missing} name no corpus; add --data FOLDER")
     corpora: list[Corpus | None] = [_corpus(name) for name in data] or [None]
-    for corpus in corpora:
-        for name, index in read.indexes.items():
-            bound = index.bind(corpus)
-            size = len(bound.corpus) if bound.corpus is not None else 0
-            click.echo(f"{name}: {size:,} documents, {bound.fingerprint}")
+    with closing(_taped(read, cache_folder())) as taped:
+        for corpus in corpora:
+            for name, index in taped.indexes.items():
+                bound = index.bind(corpus)
+                size = len(bound.corpus) if bound.corpus is not None else 0
+                click.echo(f"{name}: {size:,} documents, {bound.fingerprint}")
 
 
 @_limbeck.command("search")

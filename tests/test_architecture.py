@@ -124,6 +124,7 @@ def _loaded(code: str) -> set[str]:
         "import limbeck",
         "from limbeck import Corpus, Pipeline, Query",
         "from limbeck import BM25, Dense, Fuse, HyDE, LameR, LLM, MuGI, Query2Doc, RM3, Rocchio",
+        "from limbeck import Cutoff, Dedup, Doc2Query, DocT5Query, FilteredQueries, MMR, Pass",
         "import limbeck.cli",
         "import limbeck.eval.experiment, limbeck.eval.report",
     ],

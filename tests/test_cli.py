@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from limbeck import cli
+from limbeck.artifact import cache_folder
 from limbeck.errors import LimbeckError
 
 SPEC = """
@@ -142,6 +143,32 @@ def test_index_builds_what_stands_in_a_pipeline_alone(place, capsys):
     (place / "spec.yaml").write_text("limbeck: 1\npipelines: {a: [{bm25: {k1: 1.2}}]}\n")
     status, out, _ = _run(capsys, "index", place / "spec.yaml", "--data", place / "docs")
     assert (status, out.startswith("bm25: 2 documents")) == (0, True)
+
+
+EXPANDED = """limbeck: 1
+llms: {writer: {backend: scripted, model: x, replies: [a mill], price: [1.0, 1.0]}}
+indexes: {d2q: {bm25: {expansion: {doc2query: {llm: writer, n: 3}}}}}
+pipelines: {both: [{fuse: {of: [d2q, {d2q: {k: 5}}]}}]}
+"""
+
+
+def test_check_says_what_building_an_expanded_index_may_cost(place, capsys):
+    (place / "spec.yaml").write_text(EXPANDED)
+    _, out, _ = _run(capsys, "check", place / "spec.yaml")
+    assert "both is sound\nboth, its indexes: at most 1,000 LLM calls" in out
+    _, out, _ = _run(capsys, "check", place / "spec.yaml", "--json")
+    told = json.loads(out)["pipelines"]["both"]
+    assert (told["calls"], told["building_1000_documents"]["calls"]) == (0, 1000)
+
+
+def test_index_builds_an_expanded_index_and_keeps_what_the_llm_wrote(place, capsys):
+    (place / "spec.yaml").write_text(EXPANDED)
+    status, _, err = _run(capsys, "index", place / "spec.yaml", "--data", place / "docs")
+    assert (status, err) == (0, "")
+    (tape,) = cache_folder("tapes").glob("*.jsonl")
+    assert "mill" in tape.read_text()
+    arguments = ("search", place / "spec.yaml", "mill", "--data", place / "docs")
+    assert len(_run(capsys, *arguments)[1].splitlines()) == 2
 
 
 def test_scores_reach_the_reply_as_the_retriever_gave_them(place, capsys):

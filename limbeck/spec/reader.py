@@ -61,6 +61,8 @@ class _Reader:
         self._lines: dict[str, int] = {}
         self._sections: dict[str, dict[str, Entry]] = {}
         self._open: list[str] = []
+        self._open_indexes: list[str] = []
+        self._read_indexes: dict[str, Retriever | None] = {}
         self._read: dict[str, Node | None] = {}
 
     def spec(self) -> Spec:
@@ -169,9 +171,27 @@ class _Reader:
 
     @cached_property
     def _indexes(self) -> dict[str, Retriever]:
-        return self._each("indexes", self._index)
+        found = {name: self._index(name) for name in self._section("indexes")}
+        return {name: index for name, index in found.items() if index is not None}
 
-    def _index(self, entry: Entry, place: str) -> Retriever:
+    def _index(self, name: str) -> Retriever | None:
+        """Return a named index, which may name others in its parameters; None where refused."""
+        if name in self._read_indexes:
+            return self._read_indexes[name]
+        entry = self._section("indexes")[name]
+        place = f"indexes.{name}"
+        self._lines[place] = entry.line
+        self._open_indexes.append(name)
+        try:
+            self._read_indexes[name] = self._retriever(entry, place)
+        except _Refused as refused:
+            self._problems.append(refused.problem)
+            self._read_indexes[name] = None
+        finally:
+            self._open_indexes.pop()
+        return self._read_indexes[name]
+
+    def _retriever(self, entry: Entry, place: str) -> Retriever:
         name, values = self._single(entry, place, "an index is one line, such as bm25: {bm25: {}}")
         own = place.partition(".")[2]
         if own != name and own in node_names():
@@ -255,11 +275,17 @@ class _Reader:
         return node
 
     def _index_named(self, name: str, entry: Entry, place: str) -> Retriever | None:
-        if name in self._indexes:
-            return self._indexes[name]
-        if name in self._section("indexes"):
+        if name not in self._section("indexes"):
+            return None
+        if name in self._open_indexes:
+            ring = " -> ".join((*self._open_indexes[self._open_indexes.index(name) :], name))
+            raise self._refused(
+                place, entry, f"an index must not contain itself: {ring}", "break the circle"
+            )
+        index = self._index(name)
+        if index is None:
             raise self._refused(place, entry, f"index {name!r} is refused itself", "mend it first")
-        return None
+        return index
 
     # Nodes and their parameters.
 
@@ -325,7 +351,7 @@ class _Reader:
         if isinstance(hint, type) and issubclass(hint, Node):
             node = self._steps(entry, place)
             if not isinstance(node, hint):
-                wanted = getattr(hint, "name", hint.__name__)
+                wanted = getattr(hint, "name", f"node of the family {hint.__name__}")
                 raise self._refused(place, entry, f"must be a {wanted}; got a {node.name}", "")
             return node
         special = self._special.get(hint)
@@ -436,7 +462,7 @@ class _Reader:
 
 
 _LLM_KEYS = ("backend", "model")
-_MODEL_FIELDS = frozenset({"encoder", "tokenizer_from"})
+_MODEL_FIELDS = frozenset({"encoder", "model", "tokenizer_from"})
 """Parameters that hold the name of a model or the path of its folder."""
 
 

@@ -113,8 +113,8 @@ class Spec:
 
     def close(self) -> None:
         """Close the connections of all LLMs and fold what they recorded into their cassettes."""
-        for pipeline in self.pipelines.values():
-            for node in pipeline.walk():
+        for part in (*self.indexes.values(), *self.pipelines.values()):
+            for node in part.walk():
                 for value in vars(node).values():
                     if isinstance(value, LLM):
                         value.close()

