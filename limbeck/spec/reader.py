@@ -18,6 +18,7 @@ from limbeck.llm.model import LLM
 from limbeck.pipeline import Node, Pipeline, Retriever
 from limbeck.registry import node_class, node_names
 from limbeck.spec.document import Entry, parse
+from limbeck.spec.models import BUILT_IN, MODEL_FIELDS, below, found
 from limbeck.spec.spec import NAME, Spec, parameters
 from limbeck.types import Documents
 
@@ -142,8 +143,8 @@ class _Reader:
     def _llm(self, entry: Entry, place: str) -> LLM:
         values = dict(self._mapping(entry, place))
         backend, model = (self._text(values.pop(k, None), entry, place, k) for k in _LLM_KEYS)
-        if backend == "llamacpp":
-            self._inside(model, entry, f"{place}.model")
+        if backend == "llamacpp" and model not in BUILT_IN:
+            model = str(self._model(model, entry, f"{place}.model", below))
         return self._made(LLM, values, entry, place, first=f"{backend}:{model}")
 
     def _text(self, value: Entry | None, entry: Entry, place: str, key: str) -> str:
@@ -322,8 +323,8 @@ class _Reader:
             if f.name in values:
                 where = f"{place}.{f.name}"
                 self._take(given, f.name, values[f.name], hints[f.name], where)
-                if f.name in _MODEL_FIELDS and isinstance(given.get(f.name), str):
-                    self._inside(str(given[f.name]), values[f.name], where)
+                if f.name in MODEL_FIELDS and isinstance(name := given.get(f.name), str):
+                    given[f.name] = self._model(name, values[f.name], where, found)
             elif base is None and _required(f):
                 shown = getattr(cls, "name", cls.__name__)
                 self._find(f"{place}", entry, f"{shown} must have `{f.name}`", f"add {f.name}:")
@@ -403,16 +404,12 @@ class _Reader:
             )
         return path
 
-    def _inside(self, name: str, entry: Entry, place: str) -> None:
-        """Refuse the name of a model that is a path out of the spec's folder."""
-        path = Path(name)
-        if path.is_absolute() or ".." in path.parts or name.startswith("~"):
-            raise self._refused(
-                place,
-                entry,
-                f"a model must be a name, or a path in the spec's folder; got {name!r}",
-                "move the model, or compose the pipeline in Python",
-            )
+    def _model(self, name: str, entry: Entry, place: str, find: Callable[[str, Path], _T]) -> _T:
+        """Return what the name of a model means below the spec's folder."""
+        try:
+            return find(name, self._folder)
+        except LimbeckError as error:
+            raise self._refused(place, entry, str(error)) from None
 
     def _plain(self, entry: Entry, hint: Any, place: str) -> object:
         import pydantic
@@ -462,8 +459,6 @@ class _Reader:
 
 
 _LLM_KEYS = ("backend", "model")
-_MODEL_FIELDS = frozenset({"encoder", "model", "tokenizer_from"})
-"""Parameters that hold the name of a model or the path of its folder."""
 
 
 def _required(f: dataclasses.Field[Any]) -> bool:

@@ -16,6 +16,7 @@ from limbeck.errors import UsageError
 from limbeck.llm.model import LLM
 from limbeck.pipeline import Node, Pipeline, Retriever
 from limbeck.registry import node_names
+from limbeck.spec.models import BUILT_IN, MODEL_FIELDS
 from limbeck.spec.spec import NAME, Spec, parameters
 
 __all__ = ["named", "write"]
@@ -103,7 +104,8 @@ class _Writer:
                 "name a back-end that a file can name"
             )
         backend, _, model = llm.model.partition(":")
-        return {"backend": backend, "model": model, **self._values(llm, skip={"model"})}
+        named = self._model(model) if backend == "llamacpp" else model
+        return {"backend": backend, "model": named, **self._values(llm, skip={"model"})}
 
     def _steps(self, node: Node) -> list[Any]:
         steps = node.steps if isinstance(node, Pipeline) else (node,)
@@ -157,11 +159,18 @@ class _Writer:
         if isinstance(value, (tuple, list)):
             return [self._value(item, name) for item in value]
         if value is None or isinstance(value, (str, int, float, bool)):
-            return value
+            named = isinstance(value, str) and name in MODEL_FIELDS
+            return self._model(str(value)) if named else value
         raise UsageError(
             f"a parameter must be plain data to stand in a file; {name} is a "
             f"{type(value).__name__}; use a registered node instead"
         )
+
+    def _model(self, name: str) -> str:
+        """Return the name of a model, or the path that it is, in the form that only a path has."""
+        if name in BUILT_IN or not (Path(name).is_absolute() or Path(name).exists()):
+            return name
+        return f"./{self._path(Path(name).absolute())}"
 
     def _path(self, path: Path | None) -> str:
         if path is None:

@@ -131,6 +131,16 @@ BROKEN: dict[str, tuple[str, int, tuple[str, ...]]] = {
         2,
         ("indexes.i.encoder", "a path in the spec's folder", "move the model"),
     ),
+    "an encoder that can only be a path": (
+        "limbeck: 1\nindexes: {i: {dense: {encoder: ./here/e5}}}\npipelines: {a: [i]}\n",
+        2,
+        ("indexes.i.encoder", "named by a path must be there", "here/e5 does not exist"),
+    ),
+    "a name that no system takes": (
+        'limbeck: 1\nindexes: {i: {dense: {encoder: "a\\0b"}}}\npipelines: {a: [i]}\n',
+        2,
+        ("indexes.i.encoder", "must be a name or a path"),
+    ),
     "a model file outside": (
         "limbeck: 1\nllms: {l: {backend: llamacpp, model: ../x.gguf}}\npipelines: {a: [top]}\n",
         2,

@@ -1,0 +1,71 @@
+"""Models in a spec file: built in, on the Hugging Face hub, or below the file's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limbeck.errors import UsageError
+from limbeck.llm import llamacpp
+from limbeck.retrieval.encoders.conventions import MINILM
+
+__all__ = ["BUILT_IN", "MODEL_FIELDS", "below", "found"]
+
+MODEL_FIELDS = frozenset({"encoder", "model", "tokenizer_from"})
+"""Parameters that hold the name of a model or its path."""
+
+BUILT_IN = frozenset({MINILM, "pieces", *llamacpp.PACKAGED})
+"""Names that mean a model of Limbeck's own; `./minilm` means the folder."""
+
+
+def found(name: str, folder: Path) -> str:
+    """Return the path of what a name means below a folder, else the name: built in, or of the hub.
+
+    A link keeps its own name, from which an encoder's convention is known.
+
+    Raises:
+        UsageError: it leads out of the folder, or can only be a path and nothing is there.
+    """
+    if name in BUILT_IN:
+        return name
+    path = below(name, folder)
+    if path.exists():
+        return str(path)
+    if _is_path(name):
+        raise UsageError(
+            f"a model that is named by a path must be there; got {name!r}, and {path} does not "
+            "exist; change the path, or fetch the model"
+        )
+    if Path(name).exists():
+        raise UsageError(
+            "a model must be a name, or a path in the spec's folder; "
+            f"{name!r} is a path in the working directory alone; move the spec, or the model"
+        )
+    return name
+
+
+def below(name: str, folder: Path) -> Path:
+    """Return the path of a name below a folder, whether or not something is there.
+
+    Raises:
+        UsageError: it leads out of the folder, or no system has such a path.
+    """
+    given = Path(name)
+    path = folder / given
+    try:
+        inside = path.resolve().is_relative_to(folder)
+        path.exists()
+    except (OSError, ValueError, RuntimeError):
+        raise UsageError(
+            f"a model must be a name or a path; got {name[:80]!r}; change it"
+        ) from None
+    if given.is_absolute() or ".." in given.parts or name.startswith("~") or not inside:
+        raise UsageError(
+            f"a model must be a name, or a path in the spec's folder; got {name!r}; "
+            "move the model, or compose the pipeline in Python"
+        )
+    return path
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name has a form that no model of the hub has."""
+    return name.startswith("./") or name.endswith(("/", ".json")) or name.count("/") > 1
