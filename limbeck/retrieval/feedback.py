@@ -52,6 +52,7 @@ class _Feedback(Rewriter):
     """
 
     reads_run: ClassVar[bool] = True
+    rehearsed: ClassVar[bool] = True
 
     index: Retriever
     fb_docs: int = 10

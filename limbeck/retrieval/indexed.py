@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from numpy.typing import NDArray
 
@@ -113,6 +113,8 @@ class Indexed(Retriever, Generic[_Index]):
         corpus: the documents to search. None: those that `bind` is given.
         opened: the open index; set by `bind` and `load`.
     """
+
+    rehearsed: ClassVar[bool] = True
 
     path: Path | None = field(default=None, kw_only=True)
     corpus: Documents | None = field(default=None, kw_only=True)

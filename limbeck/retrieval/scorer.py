@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ class Scorer(Reranker):
     Attributes:
         depth: hits read of each query; deeper ones are dropped, so that all scores are of one kind.
     """
+
+    rehearsed: ClassVar[bool] = True
 
     depth: int = field(default=100, kw_only=True)
 
