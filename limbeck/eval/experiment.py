@@ -19,6 +19,7 @@ from limbeck.eval.measures import DEFAULT_MEASURES, parse_measures
 from limbeck.eval.outcome import Shelf, execute
 from limbeck.eval.results import DatasetResult, PipelineResult, Report, compare, judge
 from limbeck.eval.significance import N_FLIPS, N_RESAMPLES
+from limbeck.eval.trec import require_carried
 from limbeck.execution import Memo, State
 from limbeck.pipeline import Given, Node
 from limbeck.progress import track
@@ -66,12 +67,14 @@ class Experiment:
         """Return the report of all pipelines on all datasets.
 
         Raises:
-            UsageError: a measure is unknown.
+            UsageError: a measure is unknown, or `out` can be no folder.
+            DataError: an id is one that the files of a report cannot carry; nothing was run.
             CheckError: the static check refuses a pipeline; nothing was run.
             ArtifactError: a finished outcome cannot be kept; those before it are.
         """
         measures = parse_measures(self.measures)
         self._check()
+        self._require_out()
         results = tuple(self._on(dataset, measures) for dataset in self.datasets)
         return Report(results, measures, self._settings())
 
@@ -85,6 +88,22 @@ class Experiment:
         ]
         if found:
             raise CheckError(tuple(dict.fromkeys(found)))
+
+    def _require_out(self) -> None:
+        """Refuse, before hours of work, a place and ids that no report can be written with."""
+        if self.out is None:
+            return
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"a report must have a folder that can be made; {self.out}: "
+                f"{error.strerror or error}; give another"
+            ) from None
+        for dataset in self.datasets:
+            where = f"the run of {dataset.name}"
+            require_carried((query.query_id for query in dataset.queries), where)
+            require_carried(dataset.corpus.doc_ids, where)
 
     def _on(self, dataset: Dataset, measures: Sequence[str]) -> DatasetResult:
         started = State.start(dataset.queries)

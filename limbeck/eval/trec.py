@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from limbeck.artifact import write_atomically
 from limbeck.errors import DataError
 from limbeck.types import Documents, Qrels, Run
 
-__all__ = ["read_qrels", "read_run", "write_qrels", "write_run"]
+__all__ = ["read_qrels", "read_run", "require_carried", "write_qrels", "write_run"]
 
 _HEADERS = frozenset({"query-id", "query_id", "qid"})
 _BREAKS = frozenset("\t\n\r")
@@ -175,13 +175,17 @@ def _fields(line: bytes, where: str, *, columns: Sequence[int], form: str) -> li
 
 def _separator(ids: Collection[str], path: Path) -> str:
     """Return a space, or a tab where an id holds a space."""
-    characters = set().union(*ids)
-    if characters & _BREAKS:
-        name = next(i for i in ids if set(i) & _BREAKS)
+    require_carried(ids, str(path))
+    return "\t" if set().union(*ids) & _BLANKS else " "
+
+
+def require_carried(ids: Iterable[str], where: str) -> None:
+    """Raise DataError where an id holds a tab or a line break, which no TREC file can carry."""
+    name = next((i for i in ids if not _BREAKS.isdisjoint(i)), None)
+    if name is not None:
         raise DataError(
-            f"{path} cannot carry an id with a tab or a line break; got {name!r}; rename it"
+            f"{where} cannot carry an id with a tab or a line break; got {name!r}; rename it"
         )
-    return "\t" if characters & _BLANKS else " "
 
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:

@@ -15,11 +15,13 @@ import pytest
 
 from limbeck.agents.hyde import HyDE
 from limbeck.corpus import Corpus
-from limbeck.errors import ArtifactError, CheckError, UsageError
+from limbeck.errors import ArtifactError, CheckError, DataError, UsageError
+from limbeck.eval.datasets import Dataset
 from limbeck.eval.experiment import RESUME_FOLDER, Experiment
 from limbeck.eval.significance import bootstrap_intervals, holm, paired_p
 from limbeck.llm.model import LLM
 from limbeck.progress import listening
+from limbeck.types import Qrels, Query
 from tests.eval.fakes import Fails, Spends, Unranked, Upside, Words, dataset
 
 
@@ -146,6 +148,24 @@ def test_everything_is_checked_before_anything_runs(mini_corpus: Corpus, log: Pa
     assert "must end in a run" in str(caught.value)
     assert elsewhere.fingerprint in str(caught.value)
     assert mini_corpus.fingerprint in str(caught.value)
+    assert calls(log) == 0
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(
+    mini_corpus: Corpus, tmp_path: Path, log: Path
+) -> None:
+    (tmp_path / "file").touch()
+    pipelines = {"words": Words(log=log)}
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match=r"must have a folder.*file.*give another"):
+            Experiment(pipelines, [dataset(mini_corpus)], out=out).run()
+    tabbed = Corpus.from_documents([*mini_corpus.documents(), {"_id": "a\tb", "text": "index"}])
+    with pytest.raises(DataError, match=r"tiny.* got 'a\\tb'; rename it"):
+        Experiment(pipelines, [dataset(tabbed)], out=tmp_path / "o").run()
+    queries, qrels = [Query("q\n1", "index")], Qrels({"q\n1": {"a1": 1}})
+    broken = Dataset.joined("broken", mini_corpus, queries, qrels)
+    with pytest.raises(DataError, match=r"broken.* got 'q\\n1'; rename it"):
+        Experiment(pipelines, [broken], out=tmp_path / "o").run()
     assert calls(log) == 0
 
 
