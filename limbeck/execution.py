@@ -39,7 +39,7 @@ class State:
 
     @staticmethod
     def start(queries: str | Query | Iterable[str | Query], run: Run | None = None) -> State:
-        """Return the state before the first node.
+        """Return the state before the first node; the run loses what its queries exclude.
 
         Raises:
             DataError: the run is not of these queries.
@@ -50,7 +50,10 @@ class State:
                 "a run must hold the queries that it is given with, in their order; "
                 "it holds others; make it with the same queries"
             )
-        return State(made, _content_key(made), run, "" if run is None else run.digest())
+        if run is None:
+            return State(made, _content_key(made))
+        read = run.without_excluded(made)
+        return State(made, _content_key(made), read, read.digest())
 
 
 def _content_key(queries: Sequence[Query]) -> str:

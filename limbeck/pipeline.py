@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
-import numpy as np
-
 from limbeck.errors import CheckError, DataError, Problem, UsageError
 from limbeck.execution import Execution, State
 from limbeck.fingerprint import digest, fingerprint
@@ -164,7 +162,8 @@ class Node(ABC):
 
         Args:
             queries: queries, or strings, which get the ids "1", "2", ...
-            run: a run made before, for nodes that read one.
+            run: a run made before, for nodes that read one; documents that a query excludes are
+                taken out of it.
         """
         started = State.start(queries, run)
         ended = self.advance(started, Execution())
@@ -253,7 +252,7 @@ class Retriever(Node):
         """Retrieve so deep that k hits are left when the excluded documents are taken out."""
         deeper = max((len(query.excluded) for query in queries), default=0)
         run = self.retrieve(queries, self.k + deeper)
-        return _without_excluded(run, queries).top(self.k) if deeper else run
+        return run.without_excluded(queries).top(self.k) if deeper else run
 
     def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
         """Return the kind and the corpus of the run that this retriever makes."""
@@ -264,16 +263,6 @@ class Retriever(Node):
     def top(self, k: int) -> Node:
         """Return this retriever asked for no more than k hits."""
         return dataclasses.replace(self, k=min(k, self.k))
-
-
-def _without_excluded(run: Run, queries: Sequence[Query]) -> Run:
-    kept = np.ones(len(run.rows), dtype=bool)
-    for position, query in enumerate(queries):
-        rows = [row for row in map(run.corpus.row, query.excluded) if row is not None]
-        if rows:
-            where = run.segment(position)
-            kept[where] = ~np.isin(run.rows[where], rows)
-    return run.select(kept)
 
 
 @dataclass(frozen=True)

@@ -360,6 +360,16 @@ class Run:
             self.corpus,
         )
 
+    def without_excluded(self, queries: Sequence[Query]) -> Run:
+        """Return the run without the documents that its queries, in their order, exclude."""
+        kept = np.ones(len(self.rows), dtype=bool)
+        for position, query in enumerate(queries):
+            rows = [row for row in map(self.corpus.row, query.excluded) if row is not None]
+            if rows:
+                where = self.segment(position)
+                kept[where] = ~np.isin(self.rows[where], rows)
+        return self if kept.all() else self.select(kept)
+
     def digest(self) -> str:
         """Return the digest of all that the run holds."""
         arrays = (self.bounds.tobytes(), self.rows.tobytes(), self.scores.tobytes())

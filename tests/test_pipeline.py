@@ -289,6 +289,18 @@ def test_a_failure_is_not_remembered():
     assert node.advance(started, Execution(memo)).run is not None
 
 
+def test_what_a_query_excludes_leaves_a_run_from_outside():
+    queries = [Query("1", "x", excluded=("d1", "d9")), Query("2", "x")]
+    run = run_of({"1": {"d1": 3.0, "d2": 2.0, "d3": 1.0}, "2": {"d1": 2.0, "d2": 1.0}})
+    reranked = Reversed()(queries, run=run)
+    assert [[hit.doc_id for hit in reranked.hits(i)] for i in (0, 1)] == [
+        ["d3", "d2"],
+        ["d2", "d1"],
+    ]
+    (first, second) = FirstHit()(queries, run=run)
+    assert [q.expansions[0].texts for q in (first, second)] == [("d2",), ("d1",)]
+
+
 def test_a_pipeline_works_inside_a_running_loop_and_twice():
     async def twice():
         return [ABC("x"), await ABC.arun("x"), ABC("x")]
