@@ -77,16 +77,10 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def _beside_the_recording(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models are named by folders, as a spec beside them would."""
-    monkeypatch.chdir(recording.parent)
-
-
 SAMPLES: dict[str, Callable[[Path], Node]] = {
     "bm25": lambda _: BM25(k=5),
     "colbert": lambda _: ColBERT(k=5),
-    "cross-encoder": lambda _: CrossEncoder("tiny-classifier", depth=5),
+    "cross-encoder": lambda path: CrossEncoder(path.with_name("tiny-classifier"), depth=5),
     "cutoff": lambda _: Cutoff(share=0.5, keep=1),
     "dedup": lambda _: Dedup(separator="1"),
     "dense": lambda _: Dense(encoder="minilm", k=5),
@@ -105,7 +99,7 @@ SAMPLES: dict[str, Callable[[Path], Node]] = {
     "rm3": lambda _: RM3(BM25(), fb_docs=3, fb_terms=5),
     "rocchio": lambda _: Rocchio(BM25(), fb_docs=3),
     "setwise": lambda _: Setwise(LLM_2, set_size=3),
-    "splade": lambda _: Splade("tiny-language-model", k=5),
+    "splade": lambda path: Splade(path.with_name("tiny-language-model"), k=5),
     "top": lambda _: Top(2),
 }
 
