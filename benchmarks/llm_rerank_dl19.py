@@ -7,6 +7,10 @@ with UMBRELA's grade, with yes or no, with the preferred one of two, or, for the
 the order of UMBRELA's grades. What a judge never saw has the grade 0, is no, or is a tie. Prints
 nDCG@10, and the calls and seconds of each query.
 
+The pairs of GPT-4o are no measure of a judge: their documents are exactly those that people graded
+1 or more, so that to be in a pair at all gives the relevance away. "Compared at all" prefers by that
+alone: what it reaches over BM25 is no judgement's merit.
+
 The notes beside the project have .441 for BM25 and .729 after reranking by UMBRELA's grades. Their
 terms differ from Lucene's ("us" is stemmed to "u", "_____" is a term): `notes_bm25` is the same.
 """
@@ -61,9 +65,12 @@ class Judge:
     @cached_property
     def _preferred(self) -> Counter[tuple[str, str, str]]:
         """How often a document was preferred to another one for a query."""
-        path = self._data / "judgments" / "gpt4o-pairwise.dl19.txt"
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return Counter(tuple(line.split()) for line in lines)  # type: ignore[misc]
+        return Counter(preferences(self._data))
+
+    @cached_property
+    def _compared(self) -> set[tuple[str, str]]:
+        """The queries and documents of all preferences."""
+        return {(query, doc) for query, *pair in self._preferred for doc in pair}
 
     def _labels(self, name: str) -> Mapping[str, Mapping[str, int]]:
         return read_qrels(self._data / "judgments" / name).judgements
@@ -101,6 +108,12 @@ class Judge:
         back = sum(self._preferred[query, other, one] for one in first for other in second)
         return "B" if back > forth else "A"
 
+    def was_compared(self, messages: Sequence[Message], _: int) -> str:
+        """Prefer the passage that GPT-4o was asked about at all, whatever it said."""
+        query, shown = self._asked(messages)
+        known = [any((query, doc) in self._compared for doc in docs) for docs in shown]
+        return "B" if known == [False, True] else "A"
+
     def picks(self, messages: Sequence[Message], _: int) -> str:
         """Pick the passage with the best grade, the first of equal ones."""
         grades = self._judged(messages, self._grades)
@@ -111,6 +124,13 @@ class Judge:
         grades = self._judged(messages, self._grades)
         order = sorted(range(len(grades)), key=lambda place: -grades[place])
         return " > ".join(f"[{place + 1}]" for place in order)
+
+
+def preferences(data: Path) -> list[tuple[str, str, str]]:
+    """Return each recorded preference: the query, the document preferred, and the other one."""
+    path = data / "judgments" / "gpt4o-pairwise.dl19.txt"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [(query, one, other) for query, one, other in map(str.split, lines)]
 
 
 def _plain(text: str) -> str:
@@ -137,6 +157,7 @@ def pipelines(data: Path, *, all_pairs_depth: int = 20) -> dict[str, Node]:
     picking = LLM.scripted(judge.picks, name="umbrela-picks")
     ranking = LLM.scripted(judge.ranks, name="umbrela-ranks")
     preferring = LLM.scripted(judge.prefers, name="gpt-4o-prefers")
+    compared = LLM.scripted(judge.was_compared, name="gpt-4o-was-asked")
     sure = LLM.scripted(judge.is_relevant, name="gpt-4o-is-relevant")
     sure = dataclasses.replace(sure, supports=("logprobs",))
     nodes: dict[str, Node] = {
@@ -153,6 +174,9 @@ def pipelines(data: Path, *, all_pairs_depth: int = 20) -> dict[str, Node]:
         "GPT-4o preferences, sliding": Pairwise(preferring, method="sliding"),
         f"GPT-4o preferences, all pairs of {all_pairs_depth}": Pairwise(
             preferring, method="all-pairs", depth=all_pairs_depth
+        ),
+        f"compared at all, all pairs of {all_pairs_depth}": Pairwise(
+            compared, method="all-pairs", depth=all_pairs_depth
         ),
     }
     graded = nodes["UMBRELA graded"]

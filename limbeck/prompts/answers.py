@@ -17,10 +17,10 @@ VERSION = 1
 """Raised whenever the same answer may be read otherwise: it is part of fingerprints."""
 
 _ID = r"\**[\[(【]?\s*(?:passage\s+)?\d{1,4}\s*[\])】]?\**"
-_CHAIN = re.compile(rf"{_ID}(?:\s*(?:>|\uff1e|&gt;)\s*{_ID})+", re.IGNORECASE)
+_CHAIN = re.compile(rf"{_ID}(?:\s*(?:[>=\u2265]|\uff1e|&gt;)\s*{_ID})+", re.IGNORECASE)
 _DIGITS = re.compile(r"\d{1,4}")
 _BRACKETED = re.compile(r"[\[【]\s*(\d{1,4})\s*[\]】]")
-_BARE = re.compile(r"(?<![\w.])(\d{1,4})(?!\w|\.\d)")
+_BARE = re.compile(r"(?<![\w.])(\d{1,4})(?!\w|\.\d|\s+(?:passages|documents)\b)", re.IGNORECASE)
 _LIST_NUMBER = re.compile(r"^\s*\d{1,4}[.)]\s+(?=.*\d)", re.MULTILINE)
 
 _CUE = (
@@ -28,6 +28,10 @@ _CUE = (
     r"scores?|grades?|labels?|ratings?|relevance)\b"
 )
 _BETWEEN = r"\W{0,4}(?:(?:passage|document|is|would|be|the|one|option|of)\b\W{0,4})*"
+_PRAISED = (
+    r"\s+(?i:(?:is|would be|seems)\s+(?:the\s+)?"
+    r"(?:(?:more|most)\s+(?:relevant|useful)|better|best)\b)"
+)
 _ARTICLE = re.compile(
     r"(\A|[.!?]\s+|\n\s*)A(?= [a-z])(?! (?:is|would|has|gives|answers|better|because)\b)"
 )
@@ -37,9 +41,10 @@ def permutation(text: str, n: int) -> list[int]:
     """Return the places, from 0, of the passages that an answer ranks, best first.
 
     The longest chain such as "[2] > [1]" is read, the last of equally long ones; without a chain
-    all numbers in brackets; without those all whole numbers. What was never shown is left out, and
-    of what is named again the first place counts. What is not named is missing: an empty list says
-    that the answer ranks nothing.
+    all numbers in brackets; without those all whole numbers, but for a count of passages, and for a
+    single number in prose, which ranks nothing ("I cannot rank these 3"). What was never shown is
+    left out, and of what is named again the first place counts. What is not named is missing: an
+    empty list says that the answer ranks nothing.
 
     Args:
         text: the answer.
@@ -48,11 +53,12 @@ def permutation(text: str, n: int) -> list[int]:
     text = without_thinking(text)
     chains = [_DIGITS.findall(chain.group()) for chain in _CHAIN.finditer(text)]
     chain: list[str] = max(reversed(chains), key=len, default=[])
-    for numbers in (chain, _BRACKETED.findall(text), _BARE.findall(_LIST_NUMBER.sub("", text))):
+    for numbers in (chain, _BRACKETED.findall(text)):
         named = _shown(numbers, n)
         if named:
             return named
-    return []
+    bare = _shown(_BARE.findall(_LIST_NUMBER.sub("", text)), n)
+    return bare if len(bare) > 1 or not re.search(r"[^\W\d_]{3}", text) else []
 
 
 def _shown(numbers: Iterable[str], n: int) -> list[int]:
@@ -64,8 +70,9 @@ def _shown(numbers: Iterable[str], n: int) -> list[int]:
 def choice(text: str, labels: Sequence[str]) -> int | None:
     """Return the place of the label that an answer chooses, None where it chooses none.
 
-    The label may be the whole answer; follow a word such as "answer" or "score", the last of which
-    counts; be the only one that is named; or open the answer, set off by a mark. Words are compared
+    The label may be the whole answer; follow a word such as "answer" or "score", or come before "is
+    more relevant", the last of which counts; be the only one that is named; or open the answer, set
+    off by a mark. Words are compared
     without case, single letters with it, and the article "A" is no label.
 
     Args:
@@ -76,12 +83,13 @@ def choice(text: str, labels: Sequence[str]) -> int | None:
     label = _pattern(labels)
     whole = re.sub(r"\A\W+|\W+\Z", "", text)
     cued = re.findall(rf"(?i:{_CUE}{_BETWEEN}){label}", text)
+    praised = re.findall(rf"{label}{_PRAISED}", text)
     named = list(dict.fromkeys(_place(found, labels) for found in re.findall(label, text)))
-    opening = re.match(rf"\W*{label}\W*?(?:[.,:;)\]*\n]|\Z)", text)
+    opening = re.match(rf"\W*(?i:passage\s+)?{label}\W*?(?:[.,:;)\]*\n]|\Z)", text)
     if whole.casefold() in map(str.casefold, labels):
         return _place(whole, labels)
-    if cued:
-        return _place(cued[-1], labels)
+    if cued or praised:
+        return _place((cued or praised)[-1], labels)
     if len(named) == 1:
         return named[0]
     return None if opening is None else _place(opening.group(1), labels)

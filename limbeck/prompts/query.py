@@ -18,8 +18,8 @@ _LABEL = r"(?:(?:possible |short |search |user )*(?:query|question)(?: (?:\d{1,2
 _BEFORE = re.compile(rf"\A{_EDGE}{_NUMBER}{_EDGE}{_LABEL}{_EDGE}", re.IGNORECASE)
 _AFTER = re.compile(rf"{_EDGE}\Z")
 _NO_QUERY = re.compile(
-    r"""\A(?:```.*
-    |(?:certainly|sure|of\ course|okay|here(?:\ is|['’]s|\ are)|below\ is|as\ requested)\b.*[:!.]
+    r"""\A(?:```.*|.*:[\s"*]*  # a fence, or an announcement of what follows
+    |(?:certainly|sure|of\ course|okay|here(?:\ is|['’]s|\ are)|below\ is|as\ requested)\b.*[!.]
     )\Z""",
     re.IGNORECASE | re.VERBOSE,
 )

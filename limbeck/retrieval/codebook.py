@@ -5,8 +5,8 @@ store a vector as its centroid and the rest in 1 or 2 bits a dimension. We diffe
 
 - Residuals are coded after a fixed rotation with a scale for each token
   (`limbeck.retrieval.codes`), not in buckets at quantiles over all tokens and dimensions. On token
-  vectors of scifact the first ten keep .96 of those of the float vectors at 2 bits, and .93 with
-  the quantiles; .91 and .85 at 1 bit (benchmarks/colbert.py).
+  vectors of scifact .964 of the first ten are kept at 2 bits, and .906 with the quantiles; .892 and
+  .818 at 1 bit (benchmarks/colbert.py --codecs).
 - Centroids are codes of 8 bits a dimension themselves. Residuals are taken from what the codes
   stand for, so nothing is lost, and they have a quarter of the size.
 - There are no more than one for each 100 tokens, which keeps their share of a small index small,

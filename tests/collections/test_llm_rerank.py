@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.llm_rerank_dl19 import COLLECTION, notes_bm25, pipelines
+from benchmarks.llm_rerank_dl19 import COLLECTION, notes_bm25, pipelines, preferences
 from limbeck.eval.datasets import Dataset
 from limbeck.eval.experiment import Experiment
 from limbeck.eval.trec import read_qrels
@@ -66,8 +66,15 @@ def test_yes_or_no_by_probability_and_by_text_are_the_same_order(measured):
     assert measured["GPT-4o yes or no"][0] > measured["BM25"][0] + 0.15
 
 
+def test_recorded_preferences_give_away_what_is_relevant(data):
+    """So what they reach says nothing of the judge: only relevant documents were ever compared."""
+    judgements = Dataset.load(data / "beir" / COLLECTION).qrels.judgements
+    relevant = {(q, doc) for q, of in judgements.items() for doc, grade in of.items() if grade}
+    assert {(q, doc) for q, *pair in preferences(data) for doc in pair} == relevant
+
+
 def test_few_known_preferences_do_no_harm(measured):
-    """The recorded pairs are neighbours in other rankings; what is not known counts as equal."""
+    """What is not known counts as equal, and stands as BM25 had it."""
     for name in ("heap", "sliding", "all pairs of 20"):
         assert measured[f"GPT-4o preferences, {name}"][0] > measured["BM25"][0]
 
