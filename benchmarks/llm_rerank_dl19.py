@@ -8,8 +8,8 @@ the order of UMBRELA's grades. What a judge never saw has the grade 0, is no, or
 nDCG@10, and the calls and seconds of each query.
 
 The pairs of GPT-4o are no measure of a judge: their documents are exactly those that people graded
-1 or more, so that to be in a pair at all gives the relevance away. "Compared at all" prefers by that
-alone: what it reaches over BM25 is no judgement's merit.
+1 or more, so that to be in a pair at all gives the relevance away. "Compared at all" prefers by
+that alone: what it reaches over BM25 is no judgement's merit.
 
 The notes beside the project have .441 for BM25 and .729 after reranking by UMBRELA's grades. Their
 terms differ from Lucene's ("us" is stemmed to "u", "_____" is a term): `notes_bm25` is the same.
