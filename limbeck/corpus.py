@@ -34,6 +34,10 @@ class _Source(Protocol):
 
     def read(self, position: int) -> Document: ...
 
+    def place(self, position: int) -> str:
+        """Return where a document is written, for messages."""
+        ...
+
 
 class Corpus:
     """A set of documents with unique ids; rows in the order of the tie rule."""
@@ -51,12 +55,12 @@ class Corpus:
         n_empty = 0
         for position in range(len(source)):
             document = source.read(position)
-            require_id(document.doc_id, f"{path or 'the corpus'}, document {position + 1}")
+            require_id(document.doc_id, source.place(position))
             first = found.setdefault(document.doc_id, position)
             if first != position:
                 raise DataError(
-                    f"{path or 'the corpus'}: document ids must be unique; {document.doc_id!r} is "
-                    f"the id of document {first + 1} and of document {position + 1}; rename one"
+                    f"{source.place(position)} must have a document id of its own; "
+                    f"{document.doc_id!r} is that of {source.place(first)}; rename one"
                 )
             n_empty += not document.contents.strip()
             digests.append(_content_digest(document))
@@ -198,6 +202,9 @@ class _Memory:
     def read(self, position: int) -> Document:
         return self._documents[position]
 
+    def place(self, position: int) -> str:
+        return f"the corpus, document {position + 1}"
+
 
 class _Changed:
     """Some rows of a corpus, then all of another."""
@@ -245,6 +252,9 @@ class _TextFiles:
         doc_id = file.relative_to(self._folder).as_posix()
         return Document(doc_id=doc_id, text=text, title=file.stem)
 
+    def place(self, position: int) -> str:
+        return str(self._files[position])
+
 
 class _JsonLines:
     """Documents of a JSONL file, found again by byte offsets in a memory map."""
@@ -272,8 +282,11 @@ class _JsonLines:
         start = self._starts[position]
         end = self._data.find(b"\n", start)
         line = self._data[start : len(self._data) if end < 0 else end]
-        where = f"{self._path}, line {self._line_numbers[position]}"
+        where = self.place(position)
         return _document(_parsed(line, where=where), where=where)
+
+    def place(self, position: int) -> str:
+        return f"{self._path}, line {self._line_numbers[position]}"
 
 
 def _mapped(path: Path) -> mmap.mmap | bytes:

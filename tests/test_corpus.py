@@ -81,7 +81,10 @@ def test_a_folder_of_files(tmp_path):
         ('{"_id": "x", "text": ["a"]}', "line 2 must have a string `text`"),
         ('{"_id": "x", "text": "a", "title": 3}', "line 2 must have a string `title`"),
         ('{"_id": "x", "text": "a", "metadata": 3}', "line 2 must have an object as `metadata`"),
-        ('{"_id": "b", "text": "again"}', "'b' is the id of document 1 and of document 2"),
+        (
+            '{"_id": "b", "text": "again"}',
+            "line 2 must have a document id of its own; 'b' is that of",
+        ),
         ('{"_id": "x", "text": "\xff"}', "line 2 must be one JSON object"),
     ],
 )

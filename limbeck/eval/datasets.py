@@ -114,7 +114,7 @@ class Dataset:
             notes.insert(
                 0,
                 "no query may find the document that has its id (same-id exclusion); "
-                f"{n_own} of {len(judged)} queries have one",
+                f"{n_own} of {len(judged)} queries {'has' if n_own == 1 else 'have'} one",
             )
             judged = tuple(replace(q, excluded=(*q.excluded, q.query_id)) for q in judged)
         kept = qrels.restricted(query.query_id for query in judged)
@@ -137,7 +137,7 @@ def _unknown_queries(judged: tuple[Query, ...], qrels: Qrels, where: str) -> lis
         )
     if not n_unknown:
         return []
-    return [f"{n_unknown} judged queries are not among the queries: left out"]
+    return [_counted(n_unknown, *_UNKNOWN_QUERIES)]
 
 
 def _unknown_documents(qrels: Qrels, corpus: Corpus, where: str) -> list[str]:
@@ -150,20 +150,41 @@ def _unknown_documents(qrels: Qrels, corpus: Corpus, where: str) -> list[str]:
         )
     if not n_unknown:
         return []
-    return [f"{n_unknown} judged documents are not in the corpus: they count as not retrieved"]
+    return [_counted(n_unknown, *_UNKNOWN_DOCUMENTS)]
 
 
 def _remarks(judged: tuple[Query, ...], qrels: Qrels, corpus: Corpus) -> list[str]:
     counted = {
-        "queries have no text: they are run and find nothing": sum(
-            not query.text.strip() for query in judged
-        ),
-        "queries have no relevant document: they score 0 in every pipeline": sum(
+        _BLANK: sum(not query.text.strip() for query in judged),
+        _HOPELESS: sum(
             max(qrels.judgements[query.query_id].values(), default=0) < 1 for query in judged
         ),
-        "documents are empty": corpus.n_empty,
+        _EMPTY: corpus.n_empty,
     }
-    return [f"{count} {what}" for what, count in counted.items() if count]
+    return [_counted(count, *forms) for forms, count in counted.items() if count]
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+_UNKNOWN_QUERIES = (
+    "judged query is not among the queries: left out",
+    "judged queries are not among the queries: left out",
+)
+_UNKNOWN_DOCUMENTS = (
+    "judged document is not in the corpus: it counts as not retrieved",
+    "judged documents are not in the corpus: they count as not retrieved",
+)
+_BLANK = (
+    "query has no text: it is run and finds nothing",
+    "queries have no text: they are run and find nothing",
+)
+_HOPELESS = (
+    "query has no relevant document: it scores 0 in every pipeline",
+    "queries have no relevant document: they score 0 in every pipeline",
+)
+_EMPTY = ("document is empty", "documents are empty")
 
 
 def _required(folder: Path, name: str) -> Path:
@@ -197,6 +218,8 @@ def _read_queries(path: Path) -> list[Query]:
                 "rename one"
             )
         queries.append(query)
+    if not queries:
+        raise DataError(f"{path} must hold queries; it is empty; fetch it again, or add some")
     return queries
 
 

@@ -148,6 +148,12 @@ def test_qrels_of_another_collection_are_refused(plain: Path) -> None:
         Dataset.load(plain)
 
 
+def test_a_file_without_queries_is_said_to_be_empty(plain):
+    (plain / "queries.jsonl").write_text("\n")
+    with pytest.raises(DataError, match=r"queries.jsonl must hold queries; it is empty"):
+        Dataset.load(plain)
+
+
 def test_what_does_not_fit_is_kept_and_noted(plain: Path) -> None:
     write(plain / "corpus.jsonl", lines([*DOCS, {"_id": "4", "text": " "}]))
     write(plain / "queries.jsonl", lines([*QUERIES, {"_id": "q4", "text": " "}]))
@@ -156,11 +162,11 @@ def test_what_does_not_fit_is_kept_and_noted(plain: Path) -> None:
     dataset = Dataset.load(plain)
     assert [query.query_id for query in dataset.queries] == ["1", "q2", "q3", "q4"]
     assert dataset.notes == (
-        "1 judged queries are not among the queries: left out",
-        "1 judged documents are not in the corpus: they count as not retrieved",
-        "1 queries have no text: they are run and find nothing",
-        "1 queries have no relevant document: they score 0 in every pipeline",
-        "1 documents are empty",
+        "1 judged query is not among the queries: left out",
+        "1 judged document is not in the corpus: it counts as not retrieved",
+        "1 query has no text: it is run and finds nothing",
+        "1 query has no relevant document: it scores 0 in every pipeline",
+        "1 document is empty",
     )
     run = Words(index=dataset.corpus)(dataset.queries)
     recall = evaluate(run, dataset.qrels, ["R@10"])
@@ -213,7 +219,7 @@ def test_same_id_exclusion_changes_the_result(plain: Path) -> None:
         scores = evaluate(run, dataset.qrels, ["nDCG@10"]).means()
         assert scores["nDCG@10"] == (1.0 if exclude else 0.0)
     assert found == {False: ["1"], True: ["2"]}  # k hits are left when one is taken out
-    assert "1 of 1 queries have one" in Dataset.load(plain, exclude_same_id=True).notes[0]
+    assert "1 of 1 queries has one" in Dataset.load(plain, exclude_same_id=True).notes[0]
 
 
 def test_the_fingerprint_holds_corpus_queries_exclusion_and_qrels() -> None:
