@@ -30,7 +30,7 @@ def found(name: str, folder: Path) -> str:
     path = below(name, folder)
     if path.exists():
         return str(path)
-    if _is_path(name):
+    if _is_path(name) or (len(Path(name).parts) > 1 and (folder / Path(name).parts[0]).is_dir()):
         raise UsageError(
             f"a model that is named by a path must be there; got {name!r}, and {path} does not "
             "exist; change the path, or fetch the model"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 from limbeck.corpus import Corpus
 from limbeck.errors import LimbeckError, Problem, SpecError
+from limbeck.llm.families import FAMILIES
 from limbeck.llm.model import LLM
 from limbeck.pipeline import Node, Pipeline, Retriever
 from limbeck.registry import node_class, node_names
@@ -142,7 +144,15 @@ class _Reader:
 
     def _llm(self, entry: Entry, place: str) -> LLM:
         values = dict(self._mapping(entry, place))
+        named = values.get("backend", entry)
         backend, model = (self._text(values.pop(k, None), entry, place, k) for k in _LLM_KEYS)
+        if backend not in FAMILIES:
+            raise self._refused(
+                f"{place}.backend",
+                named,
+                f"a backend must be one of {', '.join(FAMILIES)}; got {backend!r}",
+                _near(backend, FAMILIES),
+            )
         if backend == "llamacpp" and model not in BUILT_IN:
             model = str(self._model(model, entry, f"{place}.model", below))
         return self._made(LLM, values, entry, place, first=f"{backend}:{model}")
@@ -160,6 +170,13 @@ class _Reader:
         return self._each("corpora", self._corpus)
 
     def _corpus(self, entry: Entry, place: str) -> Corpus:
+        if isinstance(entry.value, str):
+            raise self._refused(
+                place,
+                entry,
+                f"a corpus must be a mapping; got {entry.value!r}",
+                f"write {{path: {entry.value}}}",
+            )
         values = self._mapping(entry, place)
         self._known(values, ("path",), place)
         if "path" not in values:
@@ -420,7 +437,7 @@ class _Reader:
         except pydantic.ValidationError as error:
             wanted = error.errors()[0]["msg"].removeprefix("Input should be ")
             raise self._refused(
-                place, entry, f"must be {wanted}; got {entry.plain()!r}", "change the value"
+                place, entry, f"must be {wanted}; got {entry.plain()!r}", _mend(entry.value)
             ) from None
 
     # Findings.
@@ -459,6 +476,17 @@ class _Reader:
 
 
 _LLM_KEYS = ("backend", "model")
+
+
+_SHORT_FLOAT = re.compile(r"([+-]?\d+)(\.\d*)?[eE]([+-]?)(\d+)")
+"""What YAML takes for text, as 1e-1, and 1.0e-1 for a number."""
+
+
+def _mend(value: object) -> str:
+    short = _SHORT_FLOAT.fullmatch(value) if isinstance(value, str) else None
+    if short is None:
+        return "change the value"
+    return f"write {short[1]}{short[2] or '.0'}e{short[3] or '+'}{short[4]}"
 
 
 def _required(f: dataclasses.Field[Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from limbeck.corpus import Corpus
 from limbeck.errors import CheckError, Problem, UsageError
 from limbeck.llm.model import LLM
-from limbeck.pipeline import Node, Retriever
+from limbeck.pipeline import Given, Node, Retriever
 
 __all__ = ["NAME", "Spec", "parameters"]
 
@@ -94,12 +94,26 @@ class Spec:
         return dataclasses.replace(self, pipelines={n: self.pipelines[n] for n in wanted})
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return every finding of the static check of all pipelines, each with its line."""
-        return tuple(
-            dataclasses.replace(problem, place=self._located(problem.place))
+        """Return every finding of the static check of all pipelines, each with its line.
+
+        What an LLM lacks is said once, of the LLM, however many steps ask it.
+        """
+        of_llms = {
+            what: f"llms.{name}" for name, llm in self.llms.items() for what in llm.problems()
+        }
+        found = (
+            dataclasses.replace(
+                problem,
+                place=self._located(of_llms.get((problem.message, problem.mend), problem.place)),
+            )
             for name, node in self.pipelines.items()
             for problem in node.problems(place=f"pipelines.{name}")
         )
+        return tuple(dict.fromkeys(found))
+
+    def kinds(self) -> dict[str, str | None]:
+        """Return the score kind of each pipeline; None where it ends in no run."""
+        return {name: node.examine(Given(), name, []).kind for name, node in self.pipelines.items()}
 
     def check(self) -> None:
         """Run the static check.

@@ -108,7 +108,7 @@ BROKEN: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "an unknown back-end": (
         "limbeck: 1\nllms: {qwen: {backend: vlm, model: x}}\npipelines: {a: [top]}\n",
         2,
-        ("llms.qwen", "vllm", "got 'vlm:x'"),
+        ("llms.qwen.backend", "must be one of openai", "got 'vlm'", "did you mean vllm?"),
     ),
     "a key written out": (
         "limbeck: 1\nllms: {g: {backend: openai, model: x, api_key: sk-abc123456789}}\n"
@@ -140,6 +140,21 @@ BROKEN: dict[str, tuple[str, int, tuple[str, ...]]] = {
         'limbeck: 1\nindexes: {i: {dense: {encoder: "a\\0b"}}}\npipelines: {a: [i]}\n',
         2,
         ("indexes.i.encoder", "must be a name or a path"),
+    ),
+    "an encoder that is not in a folder that is there": (
+        "limbeck: 1\nindexes: {i: {dense: {encoder: here/e5}}}\npipelines: {a: [i]}\n",
+        2,
+        ("indexes.i.encoder", "named by a path must be there", "here/e5 does not exist"),
+    ),
+    "a number that YAML takes for text": (
+        "limbeck: 1\nindexes: {i: {bm25: {k1: 12e-1}}}\npipelines: {a: [i]}\n",
+        2,
+        ("indexes.i.k1", "got '12e-1'", "write 12.0e-1"),
+    ),
+    "a corpus that is only a path": (
+        "limbeck: 1\ncorpora: {c: docs}\npipelines: {a: [top]}\n",
+        2,
+        ("corpora.c", "a corpus must be a mapping; got 'docs'", "write {path: docs}"),
     ),
     "a model file outside": (
         "limbeck: 1\nllms: {l: {backend: llamacpp, model: ../x.gguf}}\npipelines: {a: [top]}\n",
@@ -329,14 +344,14 @@ BROKEN: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "a key that is not set": (
         'limbeck: 1\nllms: {g: {backend: openai, model: x, api_key: "${env:LIMBECK_NO_KEY}"}}\n'
         "indexes: {i: {bm25: {}}}\npipelines: {a: [{hyde: {llm: g}}, i]}\n",
-        4,
-        ("LIMBECK_NO_KEY", "export"),
+        2,
+        ("llms.g", "LIMBECK_NO_KEY", "export"),
     ),
     "a strict cassette that is not there": (
         "limbeck: 1\nllms: {g: {backend: openai, model: x, cassette: none, cassette_mode: strict}}\n"
         "indexes: {i: {bm25: {}}}\npipelines: {a: [{hyde: {llm: g}}, i]}\n",
-        4,
-        ("none.jsonl", "does not exist", "record it"),
+        2,
+        ("llms.g", "none.jsonl", "does not exist", "record it"),
     ),
     "a recording that is not there": (
         "limbeck: 1\nindexes: {i: {bm25: {}}}\npipelines: {a: [{recorded: {path: x.jsonl}}, i]}\n",

@@ -90,7 +90,7 @@ def test_a_link_of_a_model_may_not_lead_out(folder):
 
 
 def test_a_model_of_the_working_directory_alone_is_refused(folder, monkeypatch):
-    (folder.parent / "models" / "other").mkdir(parents=True)
+    (folder.parent / "elsewhere" / "other").mkdir(parents=True)
     monkeypatch.chdir(folder.parent)
     with pytest.raises(CheckError, match="a path in the working directory alone"):
-        Spec.loads(SPEC.replace("models/mine/", "models/other"), folder=folder)
+        Spec.loads(SPEC.replace("models/mine/", "elsewhere/other"), folder=folder)

@@ -176,6 +176,21 @@ def test_an_llm_without_a_cassette_is_given_one_and_stays_one(folder):
     assert taped.pipelines["p"].fingerprint == spec.pipelines["p"].fingerprint
 
 
+def test_what_an_llm_lacks_is_said_once(folder, monkeypatch):
+    monkeypatch.delenv("VLLM_URL", raising=False)
+    spec = Spec.loads(DESIGN, folder=folder)
+    (problem,) = spec.problems()
+    assert problem.place == "spec:3: llms.qwen"
+    assert "VLLM_URL" in str(problem)
+
+
+def test_kinds_say_which_pipelines_end_in_a_run(folder):
+    spec = Spec.loads(DESIGN + "  part: [{hyde: {llm: qwen}}]\n", folder=folder)
+    assert spec.kinds() == {
+        "bm25": "bm25", "lamer": "bm25", "deep": "normalised", "help": "bm25", "part": None
+    }  # fmt: skip
+
+
 def test_a_third_party_node_is_found_by_its_entry_point(tmp_path):
     """A package with one node, put on the path of another process."""
     import subprocess
