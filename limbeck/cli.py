@@ -160,10 +160,22 @@ def _eval(  # noqa: PLR0913 - one parameter an option
     if not data:
         raise click.UsageError("eval must be told what to evaluate on; add --data FOLDER")
     read = Spec.load(spec)
-    chosen = read.select(_names(pipelines)) if pipelines else read
+    chosen = read.select(_names(pipelines)) if pipelines else _ranking(read)
     datasets = [_dataset(name, split, exclude_same_id) for name in data]
     settings = {"measures": measures, "seed": seed, "resume": not fresh}
     _evaluate(chosen, datasets, settings, out=out, as_json=as_json)
+
+
+def _ranking(spec: Spec) -> Spec:
+    """Return the spec without the pipelines that end in no run and are parts of others."""
+    spec.check()
+    kinds = spec.kinds()
+    kept = [name for name, kind in kinds.items() if kind is not None]
+    if len(kept) in {0, len(kinds)}:
+        return spec
+    left_out = ", ".join(name for name in kinds if name not in kept)
+    click.echo(f"left out, since no run is at the end: {left_out}", err=True)
+    return spec.select(kept)
 
 
 @_limbeck.command("demo")
@@ -245,12 +257,14 @@ def _check(spec: Path, queries: int, as_json: bool) -> None:  # noqa: FBT001
 
     read = Spec.load(spec)
     read.check()
+    kinds = read.kinds()
     asking = {name: node.estimate(queries) for name, node in read.pipelines.items()}
     building = {name: estimate_building(node, 1000) for name, node in read.pipelines.items()}
     if as_json:
         shown = {
             name: {
                 "fingerprint": node.fingerprint,
+                "kind": kinds[name],
                 **_plain(asking[name]),
                 "building_1000_documents": _plain(building[name]),
             }
@@ -259,7 +273,8 @@ def _check(spec: Path, queries: int, as_json: bool) -> None:  # noqa: FBT001
         click.echo(json.dumps({"queries": queries, "pipelines": shown}))
         return
     for name in read.pipelines:
-        click.echo(f"{name} is sound{_cost(asking[name], f'{queries:,} queries')}")
+        sound = "is sound" if kinds[name] else "is sound as a part of others: it ends in no run"
+        click.echo(f"{name} {sound}{_cost(asking[name], f'{queries:,} queries')}")
         if building[name].calls:
             click.echo(f"{name}, its indexes{_cost(building[name], '1,000 documents')}")
 
@@ -324,7 +339,6 @@ def _search(
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Search for QUERY with a pipeline of SPEC."""
-    from limbeck.pipeline import Given
     from limbeck.spec.spec import Spec
 
     if len(data) > 1:
@@ -333,7 +347,7 @@ def _search(
     name = pipeline or _only(read)
     node = read.select([name]).pipelines[name]
     node.check()
-    if node.examine(Given(), name, []).kind is None:
+    if read.kinds()[name] is None:
         raise click.UsageError(f"{name} ends in no run; name a pipeline that ends in a retriever")
     corpus = _corpus(data[0]) if data else None
     with closing(read):
@@ -346,6 +360,14 @@ def _search(
         click.echo(f"{hit['rank']:3}  {hit['score']:9.4f}  {hit['doc_id']}  {_snippet(hit)}")
     if not len(run.rows):
         click.echo("no document matches", err=True)
+    elif len(run.rows) < k and len(run.rows) in _limits(node):
+        more = "for more, raise its k or its depth in the spec"
+        click.echo(f"{name} gives {len(run.rows):,} hits at most; {more}", err=True)
+
+
+def _limits(node: Node) -> set[int | None]:
+    """Return how many hits the steps of a pipeline give or read at most."""
+    return {getattr(step, name, None) for step in node.walk() for name in ("k", "depth")}
 
 
 def _bound(node: Node, corpus: Corpus | None) -> Node:

@@ -53,6 +53,7 @@ def test_check_says_what_is_sound_and_what_it_may_cost(place, capsys):
     status, out, err = _run(capsys, "check", place / "spec.yaml")
     assert (status, err) == (0, "")
     assert "bm25 is sound\n" in out
+    assert "part is sound as a part of others: it ends in no run: at most" in out
     assert "lamer is sound: at most 1,000 LLM calls" in out
     status, out, _ = _run(capsys, "check", place / "spec.yaml", "--json", "--queries", 7)
     told = json.loads(out)
@@ -137,6 +138,25 @@ def test_index_and_search(place, capsys):
         "--data", "mini",
     )  # fmt: skip
     assert len(out.splitlines()) == 3
+
+
+def test_search_says_when_the_pipeline_gives_no_more_hits(place, capsys):
+    (place / "spec.yaml").write_text("limbeck: 1\npipelines: {a: [{bm25: {k: 3}}]}\n")
+    command = ("search", place / "spec.yaml", "index", "--data", "mini", "-k")
+    status, out, err = _run(capsys, *command, 5)
+    assert (status, len(out.splitlines())) == (0, 3)
+    assert "a gives 3 hits at most" in err
+    assert _run(capsys, *command, 3)[2] == ""
+
+
+def test_eval_leaves_out_what_ends_in_no_run(place, capsys):
+    text = SPEC.replace("  own: [own]\n", "")
+    (place / "spec.yaml").write_text(text)
+    command = ("eval", place / "spec.yaml", "--data", "mini", "--out", place / "o", "--json")
+    status, out, err = _run(capsys, *command)
+    assert (status, "no run is at the end: part" in err) == (0, True)
+    assert list(json.loads(out)["datasets"]["mini"]["pipelines"]) == ["bm25", "lamer"]
+    assert _run(capsys, *command, "--pipelines", "part")[0] == 1
 
 
 def test_index_builds_what_stands_in_a_pipeline_alone(place, capsys):
