@@ -84,3 +84,67 @@ def test_a_fingerprint_is_the_same_in_another_process_with_another_hash_seed():
         for seed in ("1", "2", "3")
     }
     assert len(outputs) == 1
+
+
+def _analyzer(source: str, name: str = "analyse"):
+    module = {"__name__": "users_own"}
+    exec(source, module)
+    return module[name]
+
+
+_SOURCE = """
+import re
+from functools import cache
+STOP = {"the", "a"}
+WORD = re.compile("[a-z]+")
+@cache
+def stem(word):
+    return word.rstrip("s")
+def words(text):
+    return [stem(w) for w in WORD.findall(text) if w not in STOP]
+def analyse(text):
+    return words(text.lower())
+"""
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ('rstrip("s")', 'rstrip("e")'),
+        ("w not in STOP", "w in STOP"),
+        ('{"the", "a"}', '{"the"}'),
+        ('"[a-z]+"', '"[a-z0-9]+"'),
+    ],
+)
+def test_a_callable_is_known_by_what_it_reads_by_name(there, here):
+    assert there in _SOURCE
+    first = fingerprint_callable(_analyzer(_SOURCE))
+    assert fingerprint_callable(_analyzer(_SOURCE)) == first
+    assert fingerprint_callable(_analyzer(_SOURCE.replace(there, here))) != first
+    assert fingerprint_callable(_analyzer(_SOURCE + "unused = 1\n")) == first
+
+
+def test_a_callable_that_calls_itself_has_a_fingerprint():
+    def made(end):
+        def own(text):
+            return own(text[1:]) if text else [end]
+
+        return own
+
+    assert fingerprint_callable(made("a")) == fingerprint_callable(made("a"))
+    assert fingerprint_callable(made("a")) != fingerprint_callable(made("b"))
+    each_other = (
+        "def analyse(t):\n    return other(t)\ndef other(t):\n    return analyse(t) or END\n"
+    )
+    one, two = (_analyzer(f"{each_other}END = {end}\n") for end in (1, 2))
+    assert fingerprint_callable(one) != fingerprint_callable(two)
+
+
+def test_what_has_no_content_is_known_by_its_type_and_a_library_by_name():
+    source = (
+        "import re, threading\nfrom json import dumps\nlock = threading.Lock()\n"
+        "def analyse(text):\n    with lock:\n        return re.split(' ', dumps(text))\n"
+    )
+    first = fingerprint_callable(_analyzer(source))
+    assert fingerprint_callable(_analyzer(source)) == first
+    assert fingerprint_callable(_analyzer(source.replace("dumps", "loads"))) != first
