@@ -51,9 +51,10 @@ def node_class(name: str) -> type[Node]:
         found = points[0].load()
     except MissingExtraError:
         raise
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a package of others may raise whatever it likes
+        came = str(error) or type(error).__name__
         raise UsageError(
-            f"the node {name!r} must load from {points[0].value}; got: {error}; mend that package"
+            f"the node {name!r} must load from {points[0].value}; got: {came}; mend that package"
         ) from error
     if not (isinstance(found, type) and issubclass(found, Node)) or found.name != name:
         raise UsageError(

@@ -211,11 +211,12 @@ def test_a_third_party_node_is_found_by_its_entry_point(tmp_path):
         "    def expand(self, queries, run):\n"
         "        return [Expansion((q.text.upper(),) * self.times) for q in queries]\n"
     )
+    (package / "broken.py").write_text("1 / 0\n")
     info = package / "louder-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: louder\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[limbeck.nodes]\nlouder = louder:Louder\nlost = louder:Lost\n"
+        "[limbeck.nodes]\nlouder = louder:Louder\nlost = louder:Lost\nbroken = broken:Broken\n"
     )
     code = (
         "import json\n"
@@ -224,7 +225,7 @@ def test_a_third_party_node_is_found_by_its_entry_point(tmp_path):
         "spec = Spec.loads('limbeck: 1\\npipelines: {a: [{louder: {times: 3}}]}\\n')\n"
         "(query,) = spec.pipelines['a']('hi')\n"
         "try:\n"
-        "    Spec.loads('limbeck: 1\\npipelines: {a: [lost]}\\n')\n"
+        "    Spec.loads('limbeck: 1\\npipelines: {a: [lost], b: [broken]}\\n')\n"
         "except CheckError as error:\n"
         "    print(json.dumps([list(query.expansions[0].texts), str(error), spec.dump()]))\n"
     )
@@ -239,4 +240,5 @@ def test_a_third_party_node_is_found_by_its_entry_point(tmp_path):
     texts, error, dumped = json.loads(done.stdout)
     assert texts == ["HI"] * 3
     assert "'lost' must load from louder:Lost" in error
+    assert "'broken' must load from broken:Broken; got: division by zero" in error
     assert "times: 3" in dumped
