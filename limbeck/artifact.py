@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -88,17 +89,29 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        beside = _beside(path)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            # Made as the umask says, which a file of `tempfile` is not.
+            with open(beside, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            os.replace(name, path)
+            _keep_mode(path, beside)
+            os.replace(beside, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise
+
+
+def _beside(path: Path, suffix: str = "") -> Path:
+    """Return a free hidden name in the folder of a path."""
+    return path.with_name(f".{path.name}{suffix}.{secrets.token_hex(4)}")
+
+
+def _keep_mode(old: Path, new: Path) -> None:
+    """Give a file or a folder the permissions of what it replaces."""
+    with suppress(FileNotFoundError):
+        new.chmod(stat.S_IMODE(old.stat().st_mode))
 
 
 @dataclass(frozen=True)
@@ -211,8 +224,8 @@ def write_artifact(
     _require_free(folder)
     with _told(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        beside.chmod(0o755)
+        beside = _beside(folder)
+        beside.mkdir()
         try:
             for name, array in (arrays or {}).items():
                 np.save(beside / f"{name}.npy", array, allow_pickle=False)
@@ -220,6 +233,7 @@ def write_artifact(
                 text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
                 (beside / f"{name}.jsonl").write_text(text, encoding="utf-8")
             write_meta(beside, sorted(beside.iterdir()), kind, version, parameters)
+            _keep_mode(folder, beside)
             move_into_place(beside, folder)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
@@ -272,7 +286,8 @@ def move_into_place(beside: Path, folder: Path) -> None:
     """
     taken = True
     while taken:
-        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+        old = _beside(folder, ".old")
+        old.mkdir(mode=0o700)
         with suppress(FileNotFoundError):
             os.replace(folder, old)
         try:

@@ -38,6 +38,31 @@ def test_what_is_written_is_read_back(tmp_path):
     assert found.lines("terms") == ["a", "zwei\u2028", {"x": 1}]
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_the_umask_says_who_may_read(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "tape", "x")
+        _write(tmp_path / "index")
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("tape", "index")]
+    assert modes == [0o666 & ~umask, 0o777 & ~umask]
+    assert (tmp_path / "index" / "rows.npy").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (tmp_path / "index" / "meta.json").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_what_was_private_stays_private(tmp_path):
+    tape, index = tmp_path / "tape", _write(tmp_path / "index")
+    write_atomically(tape, "x")
+    tape.chmod(0o600)
+    index.chmod(0o700)
+    write_atomically(tape, "y")
+    _write(index)
+    assert tape.read_text() == "y"
+    assert [place.stat().st_mode & 0o777 for place in (tape, index)] == [0o600, 0o700]
+
+
 def test_an_artifact_is_replaced_whole(tmp_path):
     place = tmp_path / "index"
     _write(place, value=1)
