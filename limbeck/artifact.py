@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -42,6 +44,7 @@ _META_PARTS = (
     ("files", dict),
 )
 _FORMAT = 1
+_STALE_S = 24 * 3600.0
 
 
 def cache_folder(*parts: str) -> Path:
@@ -106,6 +109,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def _beside(path: Path, suffix: str = "") -> Path:
     """Return a free hidden name in the folder of a path."""
     return path.with_name(f".{path.name}{suffix}.{secrets.token_hex(4)}")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed writers of a folder left beside it; a living one needs no day."""
+    left = re.compile(rf"\.{re.escape(folder.name)}(\.old)?\.[0-9a-f]{{8}}")
+    for file in folder.parent.iterdir():
+        with suppress(FileNotFoundError):  # another writer sweeps too
+            if left.fullmatch(file.name) and time.time() - file.stat().st_mtime > _STALE_S:
+                shutil.rmtree(file, ignore_errors=True)
 
 
 def _keep_mode(old: Path, new: Path) -> None:
@@ -224,6 +236,7 @@ def write_artifact(
     _require_free(folder)
     with _told(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
         beside = _beside(folder)
         beside.mkdir()
         try:

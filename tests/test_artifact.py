@@ -63,6 +63,19 @@ def test_what_was_private_stays_private(tmp_path):
     assert [place.stat().st_mode & 0o777 for place in (tape, index)] == [0o600, 0o700]
 
 
+def test_what_a_killed_writer_left_is_swept_when_it_is_old(tmp_path):
+    names = [".index.0123abcd", ".index.old.0123abcd", ".index.notes", ".other.0123abcd"]
+    long_ago = time.time() - 2 * 24 * 3600
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows.npy").touch()
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    (tmp_path / ".index.ffffffff").mkdir()  # of a writer that may live
+    _write(tmp_path / "index")
+    left = {place.name for place in tmp_path.iterdir()}
+    assert left == {"index", ".index.notes", ".other.0123abcd", ".index.ffffffff"}
+
+
 def test_an_artifact_is_replaced_whole(tmp_path):
     place = tmp_path / "index"
     _write(place, value=1)
