@@ -222,6 +222,9 @@ class _Changed:
             return self._corpus.document(self._kept[position])
         return self._added.document(position - len(self._kept))
 
+    def place(self, position: int) -> str:
+        return f"the changed corpus, document {position + 1}"
+
 
 class _TextFiles:
     def __init__(self, folder: Path) -> None:
