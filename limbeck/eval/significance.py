@@ -121,10 +121,11 @@ def detectable_difference(
 
     It is (z(1 - alpha/2) + z(power)) * s / sqrt(n), with s the standard deviation of the observed
     differences: a normal approximation, for one comparison without correction. None below 20
-    queries, where the approximation is too small.
+    queries, where the approximation is too small, and where the differences do not vary: then they
+    tell nothing of how they would.
     """
     n = len(differences)
-    if n < _FEWEST_FOR_NORMAL:
+    if n < _FEWEST_FOR_NORMAL or np.ptp(differences) == 0.0:
         return None
     normal = NormalDist()
     quantiles = normal.inv_cdf(1.0 - alpha / 2.0) + normal.inv_cdf(power)

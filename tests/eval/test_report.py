@@ -186,6 +186,7 @@ def test_the_page_says_what_happened(out: Path) -> None:
         "no query may find the document that has its id (same-id exclusion)",
         "query kept its text: the LLM answered nothing (2 times)",
         "better</span>",
+        "no query differs, which tells nothing of what could be detected",
         "document id descending by code point",
         "How to reproduce",
         "limbeck: 1",
