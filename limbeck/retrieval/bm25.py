@@ -151,23 +151,6 @@ class BM25(IndexNode[BM25Index]):
             )
 
     @classmethod
-    def index(
-        cls, corpus: Corpus, *, path: str | os.PathLike[str] | None = None, **parameters: Any
-    ) -> Self:
-        """Return the node with its index of a corpus: opened if it is there, else built.
-
-        Args:
-            corpus: the documents; their title and text are indexed.
-            path: where the index lies. None: in the cache, under the fingerprint of corpus and
-                parameters.
-            parameters: fields of this class.
-
-        Raises:
-            ArtifactError: at `path` is an index of another corpus or with other parameters.
-        """
-        return cls(**parameters, path=None if path is None else Path(path)).bind(corpus)
-
-    @classmethod
     def load(
         cls,
         path: str | os.PathLike[str],

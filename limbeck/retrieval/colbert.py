@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,13 @@ import numpy as np
 from limbeck.artifact import Artifact, locked, move_into_place
 from limbeck.corpus import Corpus
 from limbeck.errors import ArtifactError, UsageError
-from limbeck.fingerprint import digest
 from limbeck.retrieval.centroid_search import CentroidSearch
 from limbeck.retrieval.codes import Bits
+from limbeck.retrieval.encoded import Encoded
 from limbeck.retrieval.encoders.conventions import MINILM
 from limbeck.retrieval.encoders.token_opening import open_token_encoder
 from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings
-from limbeck.retrieval.indexed import Indexed, StoredDocuments, readable
+from limbeck.retrieval.indexed import StoredDocuments, readable
 from limbeck.retrieval.token_index import Coding, opened, updated
 from limbeck.types import Document, Query, Run
 
@@ -38,7 +37,7 @@ _EXACT, _EXACT_EACH = 200, 4
 
 
 @dataclass(frozen=True)
-class ColBERT(Indexed[CentroidSearch]):
+class ColBERT(Encoded[CentroidSearch]):
     """Queries to the documents of the highest MaxSim, from an index of their token vectors.
 
     A document's score is the sum, over the query's tokens, of the largest cosine with one of its
@@ -78,7 +77,6 @@ class ColBERT(Indexed[CentroidSearch]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "encoder", os.fspath(self.encoder))
         if self.bits not in get_args(Bits):
             raise UsageError(f"bits must be 1, 2, 4 or 8; got {self.bits}")
         for name in ("pool", "n_cells", "n_exact"):
@@ -86,48 +84,6 @@ class ColBERT(Indexed[CentroidSearch]):
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be 1 or more; got {value}")
         self._settings  # noqa: B018 - a wrong parameter is refused here
-
-    @classmethod
-    def index(
-        cls,
-        corpus: Corpus,
-        encoder: str = MINILM,
-        *,
-        path: str | os.PathLike[str] | None = None,
-        **parameters: Any,
-    ) -> Self:
-        """Return the node with its index of a corpus: opened if it is there, else built.
-
-        Args:
-            corpus: the documents; their title and text are encoded.
-            encoder: as the field of that name.
-            path: where the index lies. None: in the cache, under the fingerprint of corpus, model
-                and parameters.
-            parameters: fields of this class.
-
-        Raises:
-            ArtifactError: at `path` is an index of another corpus, model or parameters, or the
-                model cannot be had.
-        """
-        where = None if path is None else Path(path)
-        return cls(encoder=encoder, **parameters, path=where).bind(corpus)
-
-    @classmethod
-    def load(
-        cls, path: str | os.PathLike[str], *, corpus: Corpus | None = None, k: int = 1000
-    ) -> Self:
-        """Return the node of an index on disk, with the parameters that it was built with.
-
-        Args:
-            path: where the index lies.
-            corpus: its documents. None: ids come from the index, and texts from where the corpus
-                lay when the index was built.
-            k: hits returned for each query.
-
-        Raises:
-            ArtifactError: no whole index is there, or it is of another corpus or model.
-        """
-        return cls.loaded(Path(path), corpus, k)
 
     def update(self, corpus: Corpus) -> Self:
         """Return this node with its index brought to another corpus, in one operation.
@@ -177,12 +133,6 @@ class ColBERT(Indexed[CentroidSearch]):
     def kind(self) -> str:
         """Maxsim."""
         return "maxsim"
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of parameters, index and, once that is open, of the model that encodes queries."""
-        own = super().fingerprint
-        return own if self.opened is None else digest(own, self.opened_encoder.fingerprint)
 
     @property
     def _settings(self) -> TokenSettings:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 from limbeck.artifact import Artifact
 from limbeck.corpus import Corpus
 from limbeck.errors import DataError, UsageError
-from limbeck.fingerprint import digest
 from limbeck.retrieval.embeddings import embed
+from limbeck.retrieval.encoded import Encoded
 from limbeck.retrieval.encoders.base import Encoder, unit
 from limbeck.retrieval.encoders.conventions import MINILM, Pooling, Settings, Similarity
 from limbeck.retrieval.encoders.opening import open_encoder
@@ -29,7 +28,7 @@ __all__ = ["Dense"]
 
 
 @dataclass(frozen=True)
-class Dense(IndexNode[VectorIndex]):
+class Dense(Encoded[VectorIndex], IndexNode[VectorIndex]):
     """Queries to the documents whose vectors are nearest, by cosine or inner product.
 
     A query's vector is the weighted mean of the vectors of its inputs, as the encoder gives them;
@@ -70,7 +69,6 @@ class Dense(IndexNode[VectorIndex]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "encoder", os.fspath(self.encoder))
         if self.layout not in get_args(Layout):
             allowed = ", ".join(get_args(Layout))
             raise UsageError(f"layout must be one of {allowed}; got {self.layout!r}")
@@ -81,58 +79,10 @@ class Dense(IndexNode[VectorIndex]):
             )
         self._settings.convention  # noqa: B018 - a wrong parameter is refused here
 
-    @classmethod
-    def index(
-        cls,
-        corpus: Corpus,
-        encoder: str = MINILM,
-        *,
-        path: str | os.PathLike[str] | None = None,
-        **parameters: Any,
-    ) -> Self:
-        """Return the node with its index of a corpus: opened if it is there, else built.
-
-        Args:
-            corpus: the documents; their title and text are encoded.
-            encoder: as the field of that name.
-            path: where the index lies. None: in the cache, under the fingerprint of corpus, model
-                and parameters.
-            parameters: fields of this class.
-
-        Raises:
-            ArtifactError: at `path` is an index of another corpus, model or parameters, or the
-                model cannot be had.
-        """
-        where = None if path is None else Path(path)
-        return cls(encoder=encoder, **parameters, path=where).bind(corpus)
-
-    @classmethod
-    def load(
-        cls, path: str | os.PathLike[str], *, corpus: Corpus | None = None, k: int = 1000
-    ) -> Self:
-        """Return the node of an index on disk, with the parameters that it was built with.
-
-        Args:
-            path: where the index lies.
-            corpus: its documents. None: ids come from the index, and texts from where the corpus
-                lay when the index was built.
-            k: hits returned for each query.
-
-        Raises:
-            ArtifactError: no whole index is there, or it is of another corpus or model.
-        """
-        return cls.loaded(Path(path), corpus, k)
-
     @property
     def kind(self) -> str:
         """Cosine or dot, known by the encoder's name."""
         return self._settings.convention.similarity
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of parameters, index and, once that is open, of the model that encodes queries."""
-        own = super().fingerprint
-        return own if self.opened is None else digest(own, self.opened_encoder.fingerprint)
 
     @property
     def _settings(self) -> Settings:

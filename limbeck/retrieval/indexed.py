@@ -7,6 +7,7 @@ under the fingerprint of what shaped it, and two processes that want one build i
 from __future__ import annotations
 
 import dataclasses
+import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,6 +125,47 @@ class Indexed(Retriever, Generic[_Index]):
         super().__post_init__()
         if self.path is not None:
             object.__setattr__(self, "path", Path(self.path))
+
+    @classmethod
+    def index(
+        cls,
+        corpus: Corpus,
+        *parameters: Any,
+        path: str | os.PathLike[str] | None = None,
+        **named: Any,
+    ) -> Self:
+        """Return the node with its index of a corpus: opened if it is there, else built.
+
+        Args:
+            corpus: the documents; their title and text are indexed.
+            parameters: fields of this class, in their order, such as an encoder.
+            path: where the index lies. None: in the cache, under the fingerprint of corpus, model
+                and parameters.
+            named: fields of this class.
+
+        Raises:
+            ArtifactError: at `path` is an index of another corpus, model or parameters, or the
+                model cannot be had.
+        """
+        where = None if path is None else Path(path)
+        return cls(*parameters, **named, path=where).bind(corpus)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], *, corpus: Corpus | None = None, k: int = 1000
+    ) -> Self:
+        """Return the node of an index on disk, with the parameters that it was built with.
+
+        Args:
+            path: where the index lies.
+            corpus: its documents. None: ids come from the index, and texts from where the corpus
+                lay when the index was built.
+            k: hits returned for each query.
+
+        Raises:
+            ArtifactError: no whole index is there, or it is of another corpus or model.
+        """
+        return cls.loaded(Path(path), corpus, k)
 
     @abstractmethod
     def write(self, path: Path, corpus: Corpus, parameters: Mapping[str, Any]) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
 from limbeck.artifact import Artifact
 from limbeck.corpus import Corpus
 from limbeck.errors import UsageError
-from limbeck.fingerprint import digest
+from limbeck.retrieval.encoded import Encoded
 from limbeck.retrieval.encoders.sparse import Entries, SparseEncoder, SparseSettings, SparseVectors
 from limbeck.retrieval.encoders.splade import open_sparse_encoder
 from limbeck.retrieval.indexed import Built, IndexNode
@@ -28,7 +26,7 @@ __all__ = ["Splade"]
 
 
 @dataclass(frozen=True)
-class Splade(IndexNode[Postings]):
+class Splade(Encoded[Postings], IndexNode[Postings]):
     """Queries to the documents that share tokens with them, weighted by a masked language model.
 
     A score is the inner product of the weights of query and document, exact, over the same
@@ -61,64 +59,15 @@ class Splade(IndexNode[Postings]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "encoder", os.fspath(self.encoder))
         for side, n in (("document", self.document_terms), ("query", self.query_terms)):
             if n is not None and n < 1:
                 raise UsageError(f"{side}_terms must be 1 or more, or None for all; got {n}")
         self._settings  # noqa: B018 - a wrong parameter is refused here
 
-    @classmethod
-    def index(
-        cls,
-        corpus: Corpus,
-        encoder: str,
-        *,
-        path: str | os.PathLike[str] | None = None,
-        **parameters: Any,
-    ) -> Self:
-        """Return the node with its index of a corpus: opened if it is there, else built.
-
-        Args:
-            corpus: the documents; their title and text are encoded.
-            encoder: as the field of that name.
-            path: where the index lies. None: in the cache, under the fingerprint of corpus, model
-                and parameters.
-            parameters: fields of this class.
-
-        Raises:
-            ArtifactError: at `path` is an index of another corpus, model or parameters, or the
-                model cannot be had.
-        """
-        where = None if path is None else Path(path)
-        return cls(encoder=encoder, **parameters, path=where).bind(corpus)
-
-    @classmethod
-    def load(
-        cls, path: str | os.PathLike[str], *, corpus: Corpus | None = None, k: int = 1000
-    ) -> Self:
-        """Return the node of an index on disk, with the parameters that it was built with.
-
-        Args:
-            path: where the index lies.
-            corpus: its documents. None: ids come from the index, and texts from where the corpus
-                lay when the index was built.
-            k: hits returned for each query.
-
-        Raises:
-            ArtifactError: no whole index is there, or it is of another corpus or model.
-        """
-        return cls.loaded(Path(path), corpus, k)
-
     @property
     def kind(self) -> str:
         """The kind "dot"."""
         return "dot"
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of parameters, index and, once that is open, of the model that encodes queries."""
-        own = super().fingerprint
-        return own if self.opened is None else digest(own, self.opened_encoder.fingerprint)
 
     @property
     def _settings(self) -> SparseSettings:

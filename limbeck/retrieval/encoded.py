@@ -1,0 +1,46 @@
+"""What retrievers share whose index and queries are made by a model, the encoder."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, Protocol, TypeVar
+
+from limbeck.fingerprint import digest
+from limbeck.retrieval.indexed import Indexed
+
+__all__ = ["Encoded"]
+
+_Index = TypeVar("_Index")
+
+
+class _Model(Protocol):
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Encoded(Indexed[_Index], Generic[_Index]):
+    """A retriever with an encoder. Implement `opened_encoder`, and what `Indexed` asks for.
+
+    Attributes:
+        encoder: the name of the model, or its folder.
+    """
+
+    encoder: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "encoder", os.fspath(self.encoder))
+
+    @property
+    @abstractmethod
+    def opened_encoder(self) -> _Model:
+        """The encoder; its model is loaded when it first encodes."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of parameters, index and, once that is open, of the model that encodes queries."""
+        own = super().fingerprint
+        return own if self.opened is None else digest(own, self.opened_encoder.fingerprint)
