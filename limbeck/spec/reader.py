@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import json
-import re
-import types
 import typing
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -14,14 +10,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from limbeck.corpus import Corpus
-from limbeck.errors import LimbeckError, Problem, SpecError
+from limbeck.errors import LimbeckError, SpecError
 from limbeck.llm.families import FAMILIES
 from limbeck.llm.model import LLM
 from limbeck.pipeline import Node, Pipeline, Retriever
 from limbeck.registry import node_class, node_names
 from limbeck.spec.document import Entry, parse
+from limbeck.spec.findings import Findings, Refused, near
 from limbeck.spec.models import BUILT_IN, MODEL_FIELDS, below, found
 from limbeck.spec.spec import NAME, Spec, parameters
+from limbeck.spec.values import optional, path_below, plain, required, without_none
 from limbeck.types import Documents
 
 __all__ = ["read"]
@@ -45,14 +43,6 @@ def read(text: str, *, folder: Path, file: str) -> Spec:
     return _Reader(parse(text, name=file), folder, file).spec()
 
 
-class _Refused(Exception):  # noqa: N818 - not an error to the user, a finding
-    """One finding, on its way to the list of all."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
-
-
 class _Reader:
     """Reads one document; gathers findings instead of stopping at the first."""
 
@@ -60,7 +50,7 @@ class _Reader:
         self._root = root
         self._folder = folder
         self._file = file
-        self._problems: list[Problem] = []
+        self._findings = Findings(file)
         self._lines: dict[str, int] = {}
         self._sections: dict[str, dict[str, Entry]] = {}
         self._open: list[str] = []
@@ -72,12 +62,12 @@ class _Reader:
         self._head()
         llms, corpora, indexes = self._llms, self._corpora, self._indexes
         pipelines = {name: self._pipeline(name) for name in self._section("pipelines")}
-        if not pipelines and not self._problems:
-            self._find(
+        if not pipelines and not self._findings.problems:
+            self._findings.find(
                 "pipelines", self._root, "a spec must have pipelines; it has none", "add one"
             )
-        if self._problems:
-            raise SpecError(self._problems)
+        if self._findings.problems:
+            raise SpecError(self._findings.problems)
         return Spec(
             llms=llms,
             corpora=corpora,
@@ -93,16 +83,18 @@ class _Reader:
     def _head(self) -> None:
         if not isinstance(self._root.value, dict):
             raise SpecError(
-                [self._problem("", self._root, "a spec must be a mapping", "see README")]
+                [self._findings.problem("", self._root, "a spec must be a mapping", "see README")]
             )
         for name, entry in self._root.value.items():
             if name not in _SECTIONS:
-                self._find(name, entry, f"a spec has no section {name!r}", _near(name, _SECTIONS))
+                self._findings.find(
+                    name, entry, f"a spec has no section {name!r}", near(name, _SECTIONS)
+                )
         version = self._root.value.get("limbeck")
         if version is None or version.value != _VERSION or version.value is True:
             came = None if version is None else version.value
             where = version or self._root
-            self._find(
+            self._findings.find(
                 "limbeck",
                 where,
                 f"a spec must say `limbeck: {_VERSION}`; got {came!r}",
@@ -120,12 +112,14 @@ class _Reader:
         if entry is None or entry.value is None:
             return {}
         if not isinstance(entry.value, dict):
-            self._find(name, entry, f"{name} must be a mapping of names", "write name: value lines")
+            self._findings.find(
+                name, entry, f"{name} must be a mapping of names", "write name: value lines"
+            )
             return {}
         for key, value in entry.value.items():
             if not NAME.match(key):
                 mend = "use letters, digits, '_' and '-'"
-                self._find(f"{name}.{key}", value, f"{key!r} cannot be a name", mend)
+                self._findings.find(f"{name}.{key}", value, f"{key!r} cannot be a name", mend)
         return {key: value for key, value in entry.value.items() if NAME.match(key)}
 
     def _each(self, section: str, build: Callable[[Entry, str], _T]) -> dict[str, _T]:
@@ -134,8 +128,8 @@ class _Reader:
             self._lines[f"{section}.{name}"] = entry.line
             try:
                 built[name] = build(entry, f"{section}.{name}")
-            except _Refused as refused:
-                self._problems.append(refused.problem)
+            except Refused as refused:
+                self._findings.problems.append(refused.problem)
         return built
 
     @cached_property
@@ -147,11 +141,11 @@ class _Reader:
         named = values.get("backend", entry)
         backend, model = (self._text(values.pop(k, None), entry, place, k) for k in _LLM_KEYS)
         if backend not in FAMILIES:
-            raise self._refused(
+            raise self._findings.refused(
                 f"{place}.backend",
                 named,
                 f"a backend must be one of {', '.join(FAMILIES)}; got {backend!r}",
-                _near(backend, FAMILIES),
+                near(backend, FAMILIES),
             )
         if backend == "llamacpp" and model not in BUILT_IN:
             model = str(self._model(model, entry, f"{place}.model", below))
@@ -160,7 +154,7 @@ class _Reader:
     def _text(self, value: Entry | None, entry: Entry, place: str, key: str) -> str:
         if value is None or not isinstance(value.value, str) or not value.value:
             came = "nothing" if value is None else repr(value.value)
-            raise self._refused(
+            raise self._findings.refused(
                 f"{place}.{key}", value or entry, f"an LLM must have a {key}; got {came}", "name it"
             )
         return value.value
@@ -171,7 +165,7 @@ class _Reader:
 
     def _corpus(self, entry: Entry, place: str) -> Corpus:
         if isinstance(entry.value, str):
-            raise self._refused(
+            raise self._findings.refused(
                 place,
                 entry,
                 f"a corpus must be a mapping; got {entry.value!r}",
@@ -180,12 +174,14 @@ class _Reader:
         values = self._mapping(entry, place)
         self._known(values, ("path",), place)
         if "path" not in values:
-            raise self._refused(place, entry, "a corpus must have a path", "add path: FOLDER")
+            raise self._findings.refused(
+                place, entry, "a corpus must have a path", "add path: FOLDER"
+            )
         path = self._path(values["path"], f"{place}.path")
         try:
             return Corpus.load(path)
         except LimbeckError as error:
-            raise self._refused(f"{place}.path", values["path"], str(error)) from None
+            raise self._findings.refused(f"{place}.path", values["path"], str(error)) from None
 
     @cached_property
     def _indexes(self) -> dict[str, Retriever]:
@@ -202,8 +198,8 @@ class _Reader:
         self._open_indexes.append(name)
         try:
             self._read_indexes[name] = self._retriever(entry, place)
-        except _Refused as refused:
-            self._problems.append(refused.problem)
+        except Refused as refused:
+            self._findings.problems.append(refused.problem)
             self._read_indexes[name] = None
         finally:
             self._open_indexes.pop()
@@ -213,7 +209,7 @@ class _Reader:
         name, values = self._single(entry, place, "an index is one line, such as bm25: {bm25: {}}")
         own = place.partition(".")[2]
         if own != name and own in node_names():
-            raise self._refused(
+            raise self._findings.refused(
                 place,
                 entry,
                 f"{own!r} is the name of a node already",
@@ -221,7 +217,9 @@ class _Reader:
             )
         node = self._node(name, values, entry, place)
         if not isinstance(node, Retriever):
-            raise self._refused(place, entry, f"an index must be a retriever; {name} is none", "")
+            raise self._findings.refused(
+                place, entry, f"an index must be a retriever; {name} is none", ""
+            )
         return node
 
     # Pipelines and their steps.
@@ -236,8 +234,8 @@ class _Reader:
         self._open.append(name)
         try:
             self._read[name] = self._steps(entry, place)
-        except _Refused as refused:
-            self._problems.append(refused.problem)
+        except Refused as refused:
+            self._findings.problems.append(refused.problem)
             self._read[name] = None
         finally:
             self._open.pop()
@@ -249,7 +247,9 @@ class _Reader:
         if not isinstance(entry.value, list):
             return self._step(entry, place)
         if not entry.value:
-            raise self._refused(place, entry, "a pipeline must have steps; it has none", "add one")
+            raise self._findings.refused(
+                place, entry, "a pipeline must have steps; it has none", "add one"
+            )
         if len(entry.value) == 1:
             return self._steps(entry.value[0], place)
         steps = (self._steps(step, f"{place}[{i}]") for i, step in enumerate(entry.value))
@@ -275,16 +275,16 @@ class _Reader:
     def _referred(self, name: str, index: Retriever | None, entry: Entry, place: str) -> Node:
         if name in self._open:
             ring = " -> ".join((*self._open[self._open.index(name) :], name))
-            raise self._refused(
+            raise self._findings.refused(
                 place, entry, f"a pipeline must not contain itself: {ring}", "break the circle"
             )
         node = self._pipeline(name)
         if node is None:
-            raise self._refused(
+            raise self._findings.refused(
                 place, entry, f"pipeline {name!r} is refused itself", "mend it first"
             )
         if index is not None and node != index:
-            raise self._refused(
+            raise self._findings.refused(
                 place,
                 entry,
                 f"{name!r} is ambiguous: an index and another pipeline have that name",
@@ -297,12 +297,14 @@ class _Reader:
             return None
         if name in self._open_indexes:
             ring = " -> ".join((*self._open_indexes[self._open_indexes.index(name) :], name))
-            raise self._refused(
+            raise self._findings.refused(
                 place, entry, f"an index must not contain itself: {ring}", "break the circle"
             )
         index = self._index(name)
         if index is None:
-            raise self._refused(place, entry, f"index {name!r} is refused itself", "mend it first")
+            raise self._findings.refused(
+                place, entry, f"index {name!r} is refused itself", "mend it first"
+            )
         return index
 
     # Nodes and their parameters.
@@ -310,13 +312,13 @@ class _Reader:
     def _node(self, name: str, values: dict[str, Entry], entry: Entry, place: str) -> Node:
         if name not in node_names():
             known = (*self._section("indexes"), *self._section("pipelines"), *node_names())
-            raise self._refused(
-                place, entry, f"{name!r} is no index, pipeline or node", _near(name, known)
+            raise self._findings.refused(
+                place, entry, f"{name!r} is no index, pipeline or node", near(name, known)
             )
         try:
             cls = node_class(name)
         except LimbeckError as error:
-            raise self._refused(place, entry, str(error)) from None
+            raise self._findings.refused(place, entry, str(error)) from None
         return self._made(cls, values, entry, place)
 
     def _made(
@@ -333,7 +335,7 @@ class _Reader:
         hints = typing.get_type_hints(cls)
         fields = parameters(cls)
         open_fields = [f for f in fields if first is None or f is not fields[0]]
-        before = len(self._problems)
+        before = len(self._findings.problems)
         self._known(values, [f.name for f in open_fields], place)
         given: dict[str, object] = {} if first is None else {fields[0].name: first}
         for f in open_fields:
@@ -342,38 +344,42 @@ class _Reader:
                 self._take(given, f.name, values[f.name], hints[f.name], where)
                 if f.name in MODEL_FIELDS and isinstance(name := given.get(f.name), str):
                     given[f.name] = self._model(name, values[f.name], where, found)
-            elif base is None and _required(f):
+            elif base is None and required(f):
                 shown = getattr(cls, "name", cls.__name__)
-                self._find(f"{place}", entry, f"{shown} must have `{f.name}`", f"add {f.name}:")
-        if len(self._problems) > before:
-            raise _Refused(self._problems.pop())
+                self._findings.find(
+                    f"{place}", entry, f"{shown} must have `{f.name}`", f"add {f.name}:"
+                )
+        if len(self._findings.problems) > before:
+            raise Refused(self._findings.problems.pop())
         try:
             return cls(**given) if base is None else dataclasses.replace(base, **given)  # type: ignore[type-var]
         except LimbeckError as error:
-            raise self._refused(place, entry, str(error)) from None
+            raise self._findings.refused(place, entry, str(error)) from None
 
     def _take(
         self, given: dict[str, object], name: str, entry: Entry, hint: Any, place: str
     ) -> None:
         try:
             given[name] = self._value(entry, hint, place)
-        except _Refused as refused:
-            self._problems.append(refused.problem)
+        except Refused as refused:
+            self._findings.problems.append(refused.problem)
 
     def _value(self, entry: Entry, hint: Any, place: str) -> object:
         """Return a parameter's value by the type of its field."""
-        if _optional(hint):
+        if optional(hint):
             if entry.value is None:
                 return None
-            hint = _without_none(hint)
+            hint = without_none(hint)
         if isinstance(hint, type) and issubclass(hint, Node):
             node = self._steps(entry, place)
             if not isinstance(node, hint):
                 wanted = getattr(hint, "name", f"node of the family {hint.__name__}")
-                raise self._refused(place, entry, f"must be a {wanted}; got a {node.name}", "")
+                raise self._findings.refused(
+                    place, entry, f"must be a {wanted}; got a {node.name}", ""
+                )
             return node
         special = self._special.get(hint)
-        return special(entry, place) if special else self._plain(entry, hint, place)
+        return special(entry, place) if special else plain(entry, hint, place, self._findings)
 
     @cached_property
     def _special(self) -> dict[Any, Callable[[Entry, str], object]]:
@@ -387,7 +393,7 @@ class _Reader:
 
     def _branches(self, entry: Entry, place: str) -> tuple[Node, ...]:
         if not isinstance(entry.value, list):
-            raise self._refused(place, entry, "branches must be a list", "write [a, b]")
+            raise self._findings.refused(place, entry, "branches must be a list", "write [a, b]")
         return tuple(self._steps(item, f"{place}[{i}]") for i, item in enumerate(entry.value))
 
     def _one_of(self, named: dict[str, _T], section: str, entry: Entry, place: str) -> _T:
@@ -395,65 +401,42 @@ class _Reader:
             return named[entry.value]
         known = self._section(section)
         if isinstance(entry.value, str) and entry.value in known:
-            raise self._refused(place, entry, f"{section}.{entry.value} is refused itself", "")
-        raise self._refused(
+            raise self._findings.refused(
+                place, entry, f"{section}.{entry.value} is refused itself", ""
+            )
+        raise self._findings.refused(
             place,
             entry,
             f"must be a name under {section}; got {entry.plain()!r}",
-            _near(str(entry.value), known),
+            near(str(entry.value), known),
         )
 
     def _path(self, entry: Entry, place: str) -> Path:
-        if not isinstance(entry.value, str) or not entry.value:
-            raise self._refused(place, entry, f"must be a path; got {entry.plain()!r}", "quote it")
-        try:
-            path = (self._folder / entry.value).resolve()
-            path.exists()
-        except (OSError, ValueError) as error:
-            came = f"got {entry.value[:80]!r}, and: {getattr(error, 'strerror', None) or error}"
-            raise self._refused(place, entry, f"must be a path; {came}", "change it") from None
-        if not path.is_relative_to(self._folder):
-            raise self._refused(
-                place,
-                entry,
-                f"a path must lie in the spec's folder; got {entry.value!r}",
-                "move the spec, or what it names",
-            )
-        return path
+        return path_below(self._folder, entry, place, self._findings)
 
     def _model(self, name: str, entry: Entry, place: str, find: Callable[[str, Path], _T]) -> _T:
         """Return what the name of a model means below the spec's folder."""
         try:
             return find(name, self._folder)
         except LimbeckError as error:
-            raise self._refused(place, entry, str(error)) from None
+            raise self._findings.refused(place, entry, str(error)) from None
 
-    def _plain(self, entry: Entry, hint: Any, place: str) -> object:
-        import pydantic
-
-        adapter = pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(strict=True))
-        try:
-            return adapter.validate_json(json.dumps(entry.plain()))
-        except pydantic.ValidationError as error:
-            wanted = error.errors()[0]["msg"].removeprefix("Input should be ")
-            raise self._refused(
-                place, entry, f"must be {wanted}; got {entry.plain()!r}", _mend(entry.value)
-            ) from None
-
-    # Findings.
+    # What a value must be.
 
     def _mapping(self, entry: Entry, place: str) -> dict[str, Entry]:
         if entry.value is None:
             return {}
         if not isinstance(entry.value, dict):
-            raise self._refused(
+            raise self._findings.refused(
                 place, entry, f"must be a mapping of parameters; got {entry.plain()!r}", "write {}"
             )
         return entry.value
 
     def _single(self, entry: Entry, place: str, form: str) -> tuple[str, dict[str, Entry]]:
         if not isinstance(entry.value, dict) or len(entry.value) != 1:
-            raise self._refused(place, entry, f"{form}; got {entry.plain()!r}", "write it so")
+            raise self._findings.refused(
+                place, entry, f"{form}; got {entry.plain()!r}", "write it so"
+            )
         ((name, parameters),) = entry.value.items()
         return name, self._mapping(parameters, place)
 
@@ -462,55 +445,7 @@ class _Reader:
         for key, entry in values.items():
             if key not in names:
                 message = f"there is no parameter {key!r}"
-                self._find(f"{place}.{key}", entry, message, _near(key, names))
-
-    def _problem(self, place: str, entry: Entry, message: str, mend: str) -> Problem:
-        where = f"{self._file}:{entry.line}"
-        return Problem(f"{where}: {place}" if place else where, message, mend)
-
-    def _find(self, place: str, entry: Entry, message: str, mend: str) -> None:
-        self._problems.append(self._problem(place, entry, message, mend))
-
-    def _refused(self, place: str, entry: Entry, message: str, mend: str = "") -> _Refused:
-        return _Refused(self._problem(place, entry, message, mend))
+                self._findings.find(f"{place}.{key}", entry, message, near(key, names))
 
 
 _LLM_KEYS = ("backend", "model")
-
-
-_SHORT_FLOAT = re.compile(r"([+-]?\d+)(\.\d*)?[eE]([+-]?)(\d+)")
-"""What YAML takes for text, as 1e-1, and 1.0e-1 for a number."""
-
-
-def _mend(value: object) -> str:
-    short = _SHORT_FLOAT.fullmatch(value) if isinstance(value, str) else None
-    if short is None:
-        return "change the value"
-    return f"write {short[1]}{short[2] or '.0'}e{short[3] or '+'}{short[4]}"
-
-
-def _required(f: dataclasses.Field[Any]) -> bool:
-    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-
-
-def _optional(hint: Any) -> bool:
-    return type(None) in typing.get_args(hint) and _is_union(hint)
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in {typing.Union, types.UnionType}
-
-
-def _without_none(hint: Any) -> Any:
-    kept = [member for member in typing.get_args(hint) if member is not type(None)]
-    return kept[0] if len(kept) == 1 else typing.Union[tuple(kept)]  # noqa: UP007 - made at run time
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    """Return the mend for an unknown name: what is nearest, or all there is."""
-    names = sorted(set(known))
-    lowered = {known.lower(): known for known in names}
-    near = [lowered[m] for m in difflib.get_close_matches(name.lower(), lowered, n=3)]
-    if near:
-        return f"did you mean {' or '.join(near)}?"
-    return f"there is {', '.join(names)}" if names else "there is none"
