@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from limbeck.errors import ArtifactError
+from limbeck.retrieval.encoders.conventions import MINILM
 from limbeck.retrieval.encoders.folders import ModelFiles, onnx_pair
 
-__all__ = ["FOLDER_VARIABLE", "ModelFiles", "find_minilm", "minilm_in"]
+__all__ = ["FOLDER_VARIABLE", "ModelFiles", "find_minilm", "minilm_files"]
 
 FOLDER_VARIABLE = "LIMBECK_MINILM"
 
@@ -66,7 +67,26 @@ def find_minilm() -> ModelFiles:
     )
 
 
-def minilm_in(folder: Path) -> ModelFiles | None:
+def minilm_files(encoder: str) -> ModelFiles | None:
+    """Return MiniLM's files where an encoder's name means them; None where it is another model.
+
+    Args:
+        encoder: "minilm", or a folder of MiniLM's ONNX files; any other name or folder.
+
+    Raises:
+        ArtifactError: no place has them, or a file is not the one that is pinned.
+    """
+    if encoder == MINILM:
+        return find_minilm()
+    try:
+        return _in_folder(Path(encoder))
+    except ArtifactError:
+        if (Path(encoder) / "config.json").is_file():
+            return None  # another model, exported to ONNX
+        raise
+
+
+def _in_folder(folder: Path) -> ModelFiles | None:
     """Return the checked files in a folder; None where it holds no such pair.
 
     Raises:
@@ -77,7 +97,7 @@ def minilm_in(folder: Path) -> ModelFiles | None:
 
 
 def _required_in(folder: Path, named_by: str) -> ModelFiles:
-    found = minilm_in(folder)
+    found = _in_folder(folder)
     if found is None:
         raise ArtifactError(
             f"{named_by} must name a folder with model.onnx and tokenizer.json; {folder} does not "

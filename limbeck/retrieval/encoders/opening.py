@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
-from limbeck.errors import ArtifactError
 from limbeck.retrieval.encoders.base import Encoder
-from limbeck.retrieval.encoders.conventions import MINILM, Settings
+from limbeck.retrieval.encoders.conventions import Settings
 from limbeck.retrieval.encoders.folders import ModelFolder, model_folder, require_torch
-from limbeck.retrieval.encoders.minilm import ModelFiles, find_minilm, minilm_in
+from limbeck.retrieval.encoders.minilm import ModelFiles, minilm_files
 
-__all__ = ["minilm_folder", "open_encoder"]
+__all__ = ["open_encoder"]
 
 
 def open_encoder(settings: Settings) -> Encoder:
@@ -27,24 +25,12 @@ def open_encoder(settings: Settings) -> Encoder:
         ArtifactError: no such model can be had, or a pinned file is another one.
         MissingExtraError: the model needs the extra `torch`.
     """
-    if settings.encoder == MINILM:
-        return _opened_onnx(find_minilm(), settings)
-    files = minilm_folder(Path(settings.encoder))
+    files = minilm_files(settings.encoder)
     if files is not None:
         return _opened_onnx(files, settings)
     require_torch(f"the encoder {settings.encoder!r}")
     towers = settings.convention.towers or (settings.encoder, settings.encoder)
     return _opened_torch((model_folder(towers[0]), model_folder(towers[1])), settings)
-
-
-def minilm_folder(folder: Path) -> ModelFiles | None:
-    """Return MiniLM's files; None where a folder holds another model, with or without ONNX."""
-    try:
-        return minilm_in(folder)
-    except ArtifactError:
-        if (folder / "config.json").is_file():
-            return None
-        raise
 
 
 @lru_cache(maxsize=8)

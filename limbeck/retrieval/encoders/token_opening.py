@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
 from limbeck.retrieval.encoders.colbert import ColBERTEncoder
 from limbeck.retrieval.encoders.conventions import MINILM, convention
 from limbeck.retrieval.encoders.folders import ModelFolder, model_folder, require_torch
-from limbeck.retrieval.encoders.minilm import ModelFiles, find_minilm
+from limbeck.retrieval.encoders.minilm import ModelFiles, minilm_files
 from limbeck.retrieval.encoders.multi_vector import MultiVectorFolderEncoder, is_multi_vector
 from limbeck.retrieval.encoders.onnx import OnnxTokenEncoder
-from limbeck.retrieval.encoders.opening import minilm_folder
 from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings
 
 __all__ = ["open_token_encoder"]
@@ -32,9 +30,7 @@ def open_token_encoder(settings: TokenSettings) -> TokenEncoder:
         ArtifactError: no such model can be had, or a pinned file is another one.
         MissingExtraError: the model needs the extra `torch`.
     """
-    if settings.encoder == MINILM:
-        return _opened_onnx(find_minilm(), settings)
-    files = minilm_folder(Path(settings.encoder))
+    files = minilm_files(settings.encoder)
     if files is not None:
         return _opened_onnx(files, settings)
     require_torch(f"the token encoder {settings.encoder!r}")
