@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,8 @@ from limbeck.corpus import Corpus
 from limbeck.errors import UsageError
 from limbeck.fingerprint import digest
 from limbeck.retrieval.encoders.base import encodable
-from limbeck.retrieval.encoders.folders import (
-    ModelFolder,
-    model_folder,
-    require_torch,
-    without_bars,
-)
+from limbeck.retrieval.encoders.folders import ModelFolder, model_folder, require_torch
+from limbeck.retrieval.encoders.torch_model import TorchModel
 from limbeck.retrieval.expansion import Expander, Written
 from limbeck.retrieval.store import Store, remembered
 from limbeck.types import Document
@@ -107,7 +103,7 @@ class DocT5Query(Expander):
         if not document.contents.strip():
             return []
         text = encodable(self.document_prefix + document.contents)
-        tokenizer, model = self._loaded
+        tokenizer, model = self._loaded.tokenizer, self._loaded.network
         read = tokenizer(
             text, truncation=True, max_length=self.document_tokens, return_tensors="pt"
         ).to(model.device)
@@ -133,13 +129,5 @@ class DocT5Query(Expander):
         return model_folder(self.model)
 
     @cached_property
-    def _loaded(self) -> tuple[Any, Any]:
-        """The tokenizer and the model, on a GPU where there is one."""
-        import torch
-        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-        path = self._folder.path
-        with without_bars():
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=torch.float32)
-        return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    def _loaded(self) -> TorchModel:
+        return TorchModel(self._folder.path, "AutoModelForSeq2SeqLM")

@@ -324,6 +324,15 @@ def test_json_that_is_no_object_states_nothing(tmp_path) -> None:
     assert folders.input_length(tmp_path, None) == 512
 
 
+def test_positions_below_the_padding_tokens_are_of_no_use(tmp_path) -> None:
+    """RoBERTa counts them from the padding token, so that 514 are 512; beyond is an IndexError."""
+    config = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert folders.input_length(tmp_path, None) == 512
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    assert folders.input_length(tmp_path, None) == 514
+
+
 # Models of torch
 
 

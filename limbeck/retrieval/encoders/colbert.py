@@ -28,13 +28,17 @@ from numpy.typing import NDArray
 from limbeck.errors import ArtifactError
 from limbeck.fingerprint import digest, fingerprint
 from limbeck.retrieval.encoders.base import encodable, unit
-from limbeck.retrieval.encoders.folders import ModelFolder, read_json, without_bars
+from limbeck.retrieval.encoders.batches import by_length, padded
+from limbeck.retrieval.encoders.folders import ModelFolder, input_length, read_json
 from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings, TokenVectors
+from limbeck.retrieval.encoders.torch_model import TorchModel
 from limbeck.types import Document
 
 __all__ = ["ColBERTEncoder", "TokenConvention", "token_convention"]
 
-_BATCH = 32
+_BATCH_TOKENS = 8192
+"""Tokens of a padded batch."""
+
 _ARCHITECTURE = "HF_ColBERT"
 _QUERY_TOKENS, _DOCUMENT_TOKENS = 32, 220
 """Lengths where a checkpoint states none: the defaults of the released code's main branch."""
@@ -87,7 +91,7 @@ class ColBERTEncoder(TokenEncoder):
 
     def __init__(self, folder: ModelFolder, settings: TokenSettings) -> None:
         """Remember what to load; lengths that are stated stand above the checkpoint's own."""
-        self._folder = folder.path
+        self._model = TorchModel(folder.path)
         own = token_convention(folder.path)
         self._convention = c = dataclasses.replace(
             own,
@@ -95,6 +99,7 @@ class ColBERTEncoder(TokenEncoder):
             document_tokens=settings.document_tokens or own.document_tokens,
         )
         self._lock = Lock()
+        self._positions = input_length(folder.path, None)
         self.document_fingerprint = fingerprint(
             ["tokens", folder.digest, c.document_tokens, c.markers, c.skips_punctuation]
         )
@@ -102,33 +107,17 @@ class ColBERTEncoder(TokenEncoder):
         self.fingerprint = digest(self.document_fingerprint, fingerprint(of_query))
 
     @cached_property
-    def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self._folder)
-
-    @cached_property
-    def _model(self) -> Any:
-        import torch
-        from transformers import AutoModel
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        with without_bars():
-            model = AutoModel.from_pretrained(self._folder, dtype=torch.float32)
-        return model.to(device).eval()
-
-    @cached_property
     def _projection(self) -> Any:
         """The linear map, shape (dim, width), None where the checkpoint has none."""
         if not self._convention.projected:
             return None
-        return _linear_weight(self._folder).to(next(self._model.parameters()).device)
+        return _linear_weight(self._model.folder).to(self._model.network.device)
 
     @property
     def dim(self) -> int:
         """The length of a vector."""
         found = self._projection
-        return int(self._model.config.hidden_size if found is None else found.shape[0])
+        return int(self._model.network.config.hidden_size if found is None else found.shape[0])
 
     def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
         """Return the token vectors of queries, those of [MASK] included."""
@@ -137,7 +126,7 @@ class ColBERTEncoder(TokenEncoder):
             rows = [self._ids(text, c.query_tokens, 0) for text in texts]
             if not c.augmented:
                 return self._encoded(rows, [np.ones(len(row), dtype=bool) for row in rows])
-            mask, length = self._tokenizer.mask_token_id, c.query_tokens or _QUERY_TOKENS
+            mask, length = self._model.tokenizer.mask_token_id, c.query_tokens or _QUERY_TOKENS
             filled = [row + [mask] * (length - len(row)) for row in rows]
             n_read = [length if c.attended else len(row) for row in rows]
             return self._encoded(filled, [np.ones(length, dtype=bool) for _ in rows], n_read)
@@ -154,7 +143,7 @@ class ColBERTEncoder(TokenEncoder):
         """The ids of punctuation."""
         if not self._convention.skips_punctuation:
             return []
-        encode = self._tokenizer.encode
+        encode = self._model.tokenizer.encode
         return sorted({encode(sign, add_special_tokens=False)[0] for sign in string.punctuation})
 
     def _ids(self, text: str, max_tokens: int | None, side: int) -> list[int]:
@@ -162,17 +151,11 @@ class ColBERTEncoder(TokenEncoder):
         markers = self._convention.markers
         most = max_tokens or self._positions
         kept = most - (markers is not None)
-        ids: list[int] = self._tokenizer(encodable(text), truncation=True, max_length=kept)[
-            "input_ids"
-        ]
+        tokenizer = self._model.tokenizer
+        ids: list[int] = tokenizer(encodable(text), truncation=True, max_length=kept)["input_ids"]
         if markers is None:
             return ids
-        return [ids[0], self._tokenizer.convert_tokens_to_ids(markers[side]), *ids[1:]]
-
-    @cached_property
-    def _positions(self) -> int:
-        positions = getattr(self._model.config, "max_position_embeddings", None) or 1 << 30
-        return int(min(self._tokenizer.model_max_length, positions))
+        return [ids[0], tokenizer.convert_tokens_to_ids(markers[side]), *ids[1:]]
 
     def _encoded(
         self,
@@ -189,9 +172,7 @@ class ColBERTEncoder(TokenEncoder):
         """
         lengths = n_read or [len(row) for row in rows]
         made: list[NDArray[np.float32]] = [np.zeros((0, self.dim), dtype=np.float32)] * len(rows)
-        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-        for start in range(0, len(order), _BATCH):
-            batch = order[start : start + _BATCH]
+        for batch in by_length(list(map(len, rows)), _BATCH_TOKENS):
             states = self._states([rows[i] for i in batch], [lengths[i] for i in batch])
             for i, of_text in zip(batch, states, strict=True):
                 made[i] = unit(of_text[: len(rows[i])][kept[i]])
@@ -201,13 +182,11 @@ class ColBERTEncoder(TokenEncoder):
         """Return the projected states of a batch, shape (n, longest, dim)."""
         import torch
 
-        longest = max(map(len, rows))
-        pad = self._tokenizer.pad_token_id or 0
-        device = next(self._model.parameters()).device
-        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
-        mask = torch.arange(longest, device=device) < torch.tensor(n_read, device=device)[:, None]
+        given = padded(rows, self._model.pad)
+        read = (np.arange(given.ids.shape[1]) < np.array(n_read)[:, None]).astype(np.int64)
+        ids, mask = self._model.tensor(given.ids), self._model.tensor(read)
         with torch.inference_mode():
-            states = self._model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+            states = self._model.network(input_ids=ids, attention_mask=mask).last_hidden_state
             if self._projection is not None:
                 states = states @ self._projection.T
             found: NDArray[np.float32] = states.float().cpu().numpy()

@@ -35,6 +35,10 @@ _COMMON_LENGTH = 512
 """Positions of a BERT: the length of a model whose folder states none."""
 
 
+_COUNTED_FROM_PADDING = frozenset({"camembert", "longformer", "mpnet", "roberta", "xlm-roberta"})
+"""Models whose first position is the one behind the padding token's: 512 of 514 are of use."""
+
+
 class ModelFolder(NamedTuple):
     """A folder with a model, and the digest of its weights, configuration and vocabulary."""
 
@@ -77,13 +81,11 @@ def input_length(folder: Path, stated: int | None) -> int:
     Raises:
         UsageError: the model has fewer positions than are asked for.
     """
-    found = [
-        read_json(folder / file).get(key)
-        for file, key in (
-            ("tokenizer_config.json", "model_max_length"),
-            ("config.json", "max_position_embeddings"),
-        )
-    ]
+    config = read_json(folder / "config.json")
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and config.get("model_type") in _COUNTED_FROM_PADDING:
+        positions -= config.get("pad_token_id", 1) + 1
+    found = (read_json(folder / "tokenizer_config.json").get("model_max_length"), positions)
     own = min((int(n) for n in found if isinstance(n, (int, float))), default=_COMMON_LENGTH)
     if stated is not None and stated > own:
         raise UsageError(

@@ -33,7 +33,6 @@ from limbeck.retrieval.encoders.folders import (
     onnx_files,
     require_head,
     require_torch,
-    without_bars,
 )
 from limbeck.retrieval.encoders.pairs import (
     Pair,
@@ -43,6 +42,7 @@ from limbeck.retrieval.encoders.pairs import (
     PairTokenizer,
 )
 from limbeck.retrieval.encoders.session import OnnxModel, in_threads
+from limbeck.retrieval.encoders.torch_model import TorchModel
 
 __all__ = ["OnnxPairModel", "TorchPairModel", "open_pair_model"]
 
@@ -119,7 +119,7 @@ class TorchPairModel(PairModel):
         """Remember what to load; what the folder says of itself is checked here."""
         require_head(folder.path, "ForSequenceClassification", "a cross-encoder")
         max_tokens = input_length(folder.path, settings.max_tokens)
-        self._folder = folder.path
+        self._model = TorchModel(folder.path, "AutoModelForSequenceClassification")
         self._settings = settings
         self._max_tokens = max_tokens
         self._lock = Lock()
@@ -127,13 +127,11 @@ class TorchPairModel(PairModel):
 
     @cached_property
     def _fast(self) -> Any:
-        from transformers import AutoTokenizer
-
-        found = AutoTokenizer.from_pretrained(self._folder)
+        found = self._model.tokenizer
         if not found.is_fast:
             raise ArtifactError(
-                f"{self._folder} must have a tokenizer.json, or what one can be made of; it has "
-                "not; save its tokenizer again with transformers"
+                f"{self._model.folder} must have a tokenizer.json, or what one can be made of; it "
+                "has not; save its tokenizer again with transformers"
             )
         return found
 
@@ -142,20 +140,8 @@ class TorchPairModel(PairModel):
         return PairTokenizer(self._fast.backend_tokenizer, self._max_tokens)
 
     @cached_property
-    def _model(self) -> Any:
-        import torch
-        from transformers import AutoModelForSequenceClassification
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        with without_bars():
-            model = AutoModelForSequenceClassification.from_pretrained(
-                self._folder, dtype=torch.float32
-            )
-        return model.to(device).eval()
-
-    @cached_property
     def _label(self) -> int:
-        return _label_of(self._settings, int(self._model.config.num_labels))
+        return _label_of(self._settings, int(self._model.network.config.num_labels))
 
     def logits(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
         """Return the logit of each pair, shape (n_pairs,)."""
@@ -176,16 +162,15 @@ class TorchPairModel(PairModel):
 
         given = padded(
             [inputs[i].ids for i in batch],
-            self._fast.pad_token_id or 0,
+            self._model.pad,
             [inputs[i].segments for i in batch],
         )
         feeds = {"input_ids": given.ids, "attention_mask": given.mask}
         if "token_type_ids" in self._fast.model_input_names:
             feeds["token_type_ids"] = given.segments
-        device = next(self._model.parameters()).device
-        tensors = {name: torch.from_numpy(feed).to(device) for name, feed in feeds.items()}
+        tensors = {name: self._model.tensor(feed) for name, feed in feeds.items()}
         with torch.inference_mode():
-            logits = self._model(**tensors).logits[:, self._label].float().cpu().tolist()
+            logits = self._model.network(**tensors).logits[:, self._label].float().cpu().tolist()
         return zip(batch, logits, strict=True)
 
 

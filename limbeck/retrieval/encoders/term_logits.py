@@ -13,16 +13,16 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.retrieval.encoders.base import encodable
 from limbeck.retrieval.encoders.batches import by_length, padded
-from limbeck.retrieval.encoders.folders import ModelFiles, without_bars
+from limbeck.retrieval.encoders.folders import ModelFiles
 from limbeck.retrieval.encoders.session import OnnxModel, in_threads
 from limbeck.retrieval.encoders.sparse import Entries
+from limbeck.retrieval.encoders.torch_model import TorchModel
 
 __all__ = ["OnnxTermLogits", "TermLogits", "TorchTermLogits", "Weigh"]
 
@@ -108,43 +108,27 @@ class TorchTermLogits(TermLogits):
 
     def __init__(self, folder: Path, max_tokens: int) -> None:
         """Remember what to load."""
-        self._folder = folder
+        self._model = TorchModel(folder, "AutoModelForMaskedLM")
         self._max_tokens = max_tokens
         self._lock = Lock()
 
     @cached_property
-    def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self._folder)
-
-    @cached_property
-    def _model(self) -> Any:
-        import torch
-        from transformers import AutoModelForMaskedLM
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        with without_bars():
-            model = AutoModelForMaskedLM.from_pretrained(self._folder, dtype=torch.float32)
-        return model.to(device).eval()
-
-    @cached_property
     def tokens(self) -> Sequence[str | None]:
         """The token of each number; None where the tokenizer has none."""
-        n_terms = int(self._model.config.vocab_size)
-        tokens: list[str | None] = self._tokenizer.convert_ids_to_tokens(list(range(n_terms)))
+        n_terms = int(self._model.network.config.vocab_size)
+        tokens: list[str | None] = self._model.tokenizer.convert_ids_to_tokens(list(range(n_terms)))
         return tokens
 
     @property
     def special(self) -> Sequence[int]:
         """The numbers of the special tokens."""
-        numbers: list[int] = self._tokenizer.all_special_ids
+        numbers: list[int] = self._model.tokenizer.all_special_ids
         return numbers
 
     @property
     def separator(self) -> str:
         """The separator of the model's tokenizer."""
-        return str(self._tokenizer.sep_token or " ")
+        return self._model.separator
 
     def numbers(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the numbers of the tokens of each text, without the special ones."""
@@ -164,7 +148,7 @@ class TorchTermLogits(TermLogits):
     def _ids(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         if not texts:
             return []
-        ids: list[list[int]] = self._tokenizer(
+        ids: list[list[int]] = self._model.tokenizer(
             [encodable(text) for text in texts],
             truncation=True,
             max_length=self._max_tokens,
@@ -176,11 +160,10 @@ class TorchTermLogits(TermLogits):
         """Return the highest logit of each term in a batch, shape (n, n_terms)."""
         import torch
 
-        given = padded(rows, self._tokenizer.pad_token_id or 0)
-        device = next(self._model.parameters()).device
-        ids, mask = (torch.from_numpy(each).to(device) for each in (given.ids, given.mask))
+        given = padded(rows, self._model.pad)
+        ids, mask = self._model.tensor(given.ids), self._model.tensor(given.mask)
         with torch.inference_mode():
-            logits = self._model(input_ids=ids, attention_mask=mask).logits
+            logits = self._model.network(input_ids=ids, attention_mask=mask).logits
             # Without padding one by one: a mask over all logits would cost two more passes.
             of_text = [logits[i, : len(row)].amax(dim=0) for i, row in enumerate(rows)]
             highest: NDArray[np.float32] = torch.stack(of_text).float().cpu().numpy()

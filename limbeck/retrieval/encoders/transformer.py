@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from limbeck.errors import UsageError
 from limbeck.fingerprint import digest, fingerprint
 from limbeck.retrieval.encoders.base import Encoder, encodable, unit
+from limbeck.retrieval.encoders.batches import by_length, padded
 from limbeck.retrieval.encoders.conventions import Convention
-from limbeck.retrieval.encoders.folders import ModelFolder, without_bars
+from limbeck.retrieval.encoders.folders import ModelFolder, input_length, read_json
+from limbeck.retrieval.encoders.torch_model import TorchModel
 from limbeck.types import Document
 
 __all__ = ["TransformerEncoder"]
 
-_BATCH = 32
+_BATCH_TOKENS = 8192
+"""Tokens of a padded batch."""
 
 _DPR_CLASSES = ("DPRQuestionEncoder", "DPRContextEncoder")
 
@@ -96,40 +99,24 @@ class _Tower:
     """A tokenizer and a model; one call at a time, for tokenizers are not safe for threads."""
 
     def __init__(self, folder: Path, convention: Convention) -> None:
-        self._folder = folder
         self._pooling = convention.pooling or "mean"
         self._normalise = convention.normalise
-        self._stated_max_tokens = convention.max_tokens
         self._lock = Lock()
+        stated = (read_json(folder / "config.json").get("architectures") or [""])[0]
+        self._is_dpr = stated in _DPR_CLASSES
+        if self._is_dpr and self._pooling != "cls":
+            raise UsageError(
+                f"DPR takes the [CLS] vector; got pooling={self._pooling!r}; leave it out"
+            )
+        # AutoModel would load a DPR passage model as a question model: with random weights.
+        self._model = TorchModel(folder, stated if self._is_dpr else "AutoModel")
+        self.max_tokens = input_length(folder, convention.max_tokens)
 
     @cached_property
     def _config(self) -> Any:
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(self._folder)
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self._folder)
-
-    @cached_property
-    def _model(self) -> Any:
-        import torch
-        import transformers
-
-        stated = (self._config.architectures or [""])[0]
-        # AutoModel would load a DPR passage model as a question model: with random weights.
-        name = stated if stated in _DPR_CLASSES else "AutoModel"
-        if name != "AutoModel" and self._pooling != "cls":
-            raise UsageError(
-                f"DPR takes the [CLS] vector; got pooling={self._pooling!r}; leave it out"
-            )
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        with without_bars():
-            model = getattr(transformers, name).from_pretrained(self._folder, dtype=torch.float32)
-        return model.to(device).eval()
+        return AutoConfig.from_pretrained(self._model.folder)
 
     @property
     def dim(self) -> int:
@@ -138,32 +125,19 @@ class _Tower:
 
     @property
     def separator(self) -> str:
-        return str(self._tokenizer.sep_token or " ")
-
-    @cached_property
-    def max_tokens(self) -> int:
-        positions = getattr(self._config, "max_position_embeddings", None) or 1 << 30
-        most = int(min(self._tokenizer.model_max_length, positions))
-        if self._stated_max_tokens is not None and self._stated_max_tokens > most:
-            raise UsageError(
-                f"max_tokens must be {most} or less for {self._folder}; got "
-                f"{self._stated_max_tokens}; give max_tokens={most}"
-            )
-        return self._stated_max_tokens or most
+        return self._model.separator
 
     def encode(self, inputs: list[_Input]) -> NDArray[np.float32]:
         vectors = np.zeros((len(inputs), self.dim), dtype=np.float32)
         with self._lock:
             ids = [self._ids(each) for each in inputs]
-            order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
-            for start in range(0, len(order), _BATCH):
-                batch = order[start : start + _BATCH]
+            for batch in by_length(list(map(len, ids)), _BATCH_TOKENS):
                 vectors[batch] = self._pooled([ids[i] for i in batch])
         return unit(vectors) if self._normalise else vectors
 
     def _ids(self, given: _Input) -> list[int]:
         second = None if given.second is None else encodable(given.second)
-        cut: list[int] = self._tokenizer(
+        cut: list[int] = self._model.tokenizer(
             encodable(given.first), second, truncation=True, max_length=self.max_tokens
         )["input_ids"]
         return cut
@@ -172,19 +146,15 @@ class _Tower:
         """Return a batch's vectors; segments are left out, so that they are 0 for pairs too."""
         import torch
 
-        longest = max(map(len, batch))
-        pad = self._tokenizer.pad_token_id or 0
-        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in batch])
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch])
-        device = next(self._model.parameters()).device
-        ids, mask = ids.to(device), mask.to(device)
+        given = padded(batch, self._model.pad)
+        ids, mask = self._model.tensor(given.ids), self._model.tensor(given.mask)
         with torch.inference_mode():
-            out = self._model(input_ids=ids, attention_mask=mask)
+            out = self._model.network(input_ids=ids, attention_mask=mask)
             vectors: NDArray[np.float32] = self._pool(out, mask).float().cpu().numpy()
         return vectors
 
     def _pool(self, out: Any, mask: Any) -> Any:
-        if type(self._model).__name__ in _DPR_CLASSES:
+        if self._is_dpr:
             return out.pooler_output  # the [CLS] state; DPR has no tanh pooler
         states = out.last_hidden_state
         if self._pooling == "cls":
