@@ -90,7 +90,8 @@ class Store:
                 return
             ends = entries["end"].tolist()
             starts = [self._end, *ends[:-1]]
-            self._mapped = np.memmap(self._rows, self._row_type, mode="r", shape=(ends[-1],))
+            if ends[-1] > self._end:  # an empty file cannot be mapped
+                self._mapped = np.memmap(self._rows, self._row_type, mode="r", shape=(ends[-1],))
             keys = map(bytes, entries["key"].tolist())
             self._places.update(zip(keys, zip(starts, ends, strict=True), strict=True))
             self._n_entries += len(entries)
