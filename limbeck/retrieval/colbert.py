@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,6 +97,42 @@ class ColBERT(Encoded[CentroidSearch]):
             UsageError: the index has no path of its own.
             ArtifactError: there is no whole index, or it was built with other parameters.
         """
+        with self._updating() as path:
+            return self._updated(path, corpus)
+
+    def add(self, documents: Iterable[Document | Mapping[str, Any]]) -> Self:
+        """Return this node with more documents in its index, as `update` does.
+
+        Args:
+            documents: one whose id is taken stands in the place of the old one.
+
+        Raises:
+            ArtifactError: another node has changed the index since this one opened it.
+        """
+        return self._changed(added=documents)
+
+    def delete(self, doc_ids: Iterable[str]) -> Self:
+        """Return this node with documents taken out of its index, as `update` does.
+
+        Raises:
+            DataError: an id is not there, or no document is left.
+            ArtifactError: another node has changed the index since this one opened it.
+        """
+        return self._changed(deleted=doc_ids)
+
+    def _changed(self, **change: Any) -> Self:
+        held = self._held()
+        with self._updating() as path:
+            if self._artifact(path).parameters["corpus"]["fingerprint"] != held.fingerprint:
+                raise ArtifactError(
+                    f"{path} must hold what it held when this node opened it; the index has "
+                    "changed since; load it again, and repeat the change"
+                )
+            return self._updated(path, held.changed(**change))
+
+    @contextmanager
+    def _updating(self) -> Iterator[Path]:
+        """Give the path of the index, which no other process changes meanwhile."""
         if self.path is None:
             raise UsageError(
                 "update needs an index with a path of its own; this one lies in the cache, where "
@@ -103,24 +140,11 @@ class ColBERT(Encoded[CentroidSearch]):
             )
         self._require_own(self._artifact(self.path))
         with locked(self.path / _LOCK):
-            self._update(self.path, corpus, self.written_parameters(corpus))
-        return dataclasses.replace(self, corpus=corpus, opened=None)._bound_at(self.path, corpus)
+            yield self.path
 
-    def add(self, documents: Iterable[Document | Mapping[str, Any]]) -> Self:
-        """Return this node with more documents in its index, as `update` does.
-
-        Args:
-            documents: one whose id is taken stands in the place of the old one.
-        """
-        return self.update(self._held().changed(added=documents))
-
-    def delete(self, doc_ids: Iterable[str]) -> Self:
-        """Return this node with documents taken out of its index, as `update` does.
-
-        Raises:
-            DataError: an id is not there, or no document is left.
-        """
-        return self.update(self._held().changed(deleted=doc_ids))
+    def _updated(self, path: Path, corpus: Corpus) -> Self:
+        self._update(path, corpus, self.written_parameters(corpus))
+        return dataclasses.replace(self, corpus=corpus, opened=None)._bound_at(path, corpus)
 
     def _held(self) -> Corpus:
         """Return the documents of the open index, with their texts."""

@@ -355,6 +355,20 @@ def test_unknown_ids_cannot_be_deleted(encoder, tmp_path) -> None:
     assert len(index(["w1"]).hits(0)) == 5
 
 
+def test_a_change_to_an_index_that_another_node_has_changed_is_refused(encoder, tmp_path) -> None:
+    """It was made from the node's own view: additions were lost, and what was deleted came back."""
+    corpus = corpus_of(range(9))
+    ColBERT.index(corpus, path=tmp_path / "i")
+    one, other = (ColBERT.load(tmp_path / "i", corpus=corpus) for _ in range(2))
+    one = one.add(documents([20])).delete(["d0000"])
+    for change in (lambda: other.add(documents([21])), lambda: other.delete(["d0001"])):
+        with pytest.raises(ArtifactError, match="has changed since; load it again, and repeat"):
+            change()
+    again = ColBERT.load(tmp_path / "i", corpus=one.corpus).add(documents([21]))
+    expected = {"d0020", "d0021", *(f"d{n:04}" for n in range(1, 9))}
+    assert {hit.doc_id for hit in again(["w1"]).hits(0)} == expected
+
+
 def test_an_index_loaded_without_its_corpus_can_be_changed(encoder, tmp_path) -> None:
     lines = (f'{{"_id": "{d.doc_id}", "text": "{d.text}"}}\n' for d in documents(range(9)))
     (tmp_path / "c.jsonl").write_text("".join(lines))
