@@ -141,7 +141,7 @@ def updated(
     Args:
         folder: where the index lies.
         corpus: the documents it shall hold.
-        coding: how they are coded; as those that are there were.
+        coding: how they are coded; those that are there otherwise are coded anew.
         kind: of the artifact.
         version: of the artifact.
         parameters: what the artifact says of itself, beside where its tokens lie.
@@ -149,11 +149,13 @@ def updated(
     Raises:
         ArtifactError: the disk is full; what was coded so far stays.
     """
-    codes = _Codes(_codes_folder(folder, corpus, coding, (kind, version)), corpus, coding)
+    there = _codes_there(folder, corpus, coding, (kind, version))
+    codes = _Codes(there or folder / f"codes-{_key(corpus, coding)}", corpus, coding)
     codes.fill()
     if codes.wasteful:
         codes = codes.compacted(folder / f"codes-{_key(corpus, coding, codes.folder.name)}")
-    tokens = {"codes": codes.folder.name, "bits": coding.bits, **_table(folder, corpus, codes)}
+    coded = {"codes": codes.folder.name, "bits": coding.bits, "coding": coding.fingerprint}
+    tokens = {**coded, **_table(folder, corpus, codes)}
     kept = [*codes.codebook_folder.iterdir(), *(folder / tokens["table"]).iterdir()]
     write_meta(folder, sorted(kept), kind, version, {**parameters, "tokens": tokens})
     _sweep(folder, {tokens["codes"], tokens["table"]})
@@ -178,16 +180,18 @@ def _key(corpus: Corpus, coding: Coding, before: str = "") -> str:
     return digest(corpus.fingerprint, coding.fingerprint, before)[:12]
 
 
-def _codes_folder(folder: Path, corpus: Corpus, coding: Coding, form: tuple[str, int]) -> Path:
-    """Return the folder of the codes in use, or where those of the corpus shall be made."""
-    fresh = folder / f"codes-{_key(corpus, coding)}"
+def _codes_there(
+    folder: Path, corpus: Corpus, coding: Coding, form: tuple[str, int]
+) -> Path | None:
+    """Return the folder of the codes in use, None where there are none that serve the corpus."""
     try:
         stated = Artifact.load(folder, kind=form[0], version=form[1]).parameters["tokens"]
+        used = folder / stated["codes"]
+        made_for = Artifact.load(used / "codebook", kind="codebook", version=_VERSION).parameters
     except ArtifactError:
-        return fresh
-    used = folder / stated["codes"]
-    made_for = Artifact.load(used / "codebook", kind="codebook", version=_VERSION).parameters
-    return fresh if len(corpus) > _OUTGROWN * made_for["n_docs"] else used
+        return None
+    alike = stated.get("coding") == coding.fingerprint
+    return used if alike and len(corpus) <= _OUTGROWN * made_for["n_docs"] else None
 
 
 def _next_table(folder: Path) -> str:

@@ -435,6 +435,29 @@ def test_a_killed_build_goes_on_where_it_was(encoder, tmp_path) -> None:
     assert not (tmp_path / ".i.building").exists()
 
 
+@pytest.mark.parametrize("change", [{"bits": 1}, {"pool": 2}, {"encoder": "other"}])
+def test_what_a_killed_build_coded_otherwise_is_not_used(
+    encoder, tmp_path, monkeypatch, change
+) -> None:
+    """A build killed before its last step was taken over whole, whatever its parameters were."""
+
+    def failing(*_) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "move_into_place", failing)
+        with pytest.raises(KeyboardInterrupt):
+            ColBERT.index(corpus_of(range(30)), path=tmp_path / "i")
+    assert (tmp_path / ".i.building" / "meta.json").is_file()
+    if "encoder" in change:
+        encoder = FakeTokenEncoder(dim=16, name="other")
+        monkeypatch.setattr(module, "open_token_encoder", lambda _: encoder)
+    index = ColBERT.index(corpus_of(range(30)), path=tmp_path / "i", **change)
+    fresh = ColBERT.index(corpus_of(range(30)), path=tmp_path / "j", **change)
+    assert same(index(QUERIES), fresh(QUERIES))
+    assert len(list((tmp_path / "i").glob("codes-*"))) == 1
+
+
 def test_a_build_killed_while_sampling_goes_on_too(encoder, tmp_path) -> None:
     beside = tmp_path / ".i.building"
 
