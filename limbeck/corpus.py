@@ -117,7 +117,7 @@ class Corpus:
         Raises:
             DataError: an id that is to be deleted is not there.
         """
-        new = Corpus.from_documents(added) if (added := list(added)) else None
+        new = list(Corpus.from_documents(added).documents()) if (added := list(added)) else []
         gone = set(deleted)
         unknown = sorted(gone - self._rows.keys())
         if unknown:
@@ -125,9 +125,23 @@ class Corpus:
                 f"documents that are deleted must be in the corpus; {unknown[0]!r} is not; "
                 "leave it out"
             )
-        replaced = gone.union(() if new is None else new.doc_ids)
-        kept = [row for row, doc_id in enumerate(self._doc_ids) if doc_id not in replaced]
-        return Corpus(_Changed(self, kept, new))
+        replaced = gone.union(document.doc_id for document in new)
+        base, entries = self._parts()
+        kept = [
+            entry
+            for doc_id, entry in zip(self._doc_ids, entries, strict=True)
+            if doc_id not in replaced
+        ]
+        return Corpus(_Changed(base, [*kept, *new]))
+
+    def _parts(self) -> tuple[Corpus, Sequence[int | Document]]:
+        """Return the corpus that was changed into this one, and for each row what stands there.
+
+        A change of a change has the first corpus as its base, so that a text is one step away.
+        """
+        if isinstance(self._source, _Changed):
+            return self._source.base, [self._source.entries[p] for p in self._positions]
+        return self, range(len(self))
 
     def __len__(self) -> int:
         """Return the number of documents."""
@@ -207,20 +221,18 @@ class _Memory:
 
 
 class _Changed:
-    """Some rows of a corpus, then all of another."""
+    """Documents of a corpus, each by its row there, and others that are held in memory."""
 
-    def __init__(self, corpus: Corpus, kept: Sequence[int], added: Corpus | None) -> None:
-        self._corpus = corpus
-        self._kept = kept
-        self._added = added
+    def __init__(self, base: Corpus, entries: Sequence[int | Document]) -> None:
+        self.base = base
+        self.entries = entries
 
     def __len__(self) -> int:
-        return len(self._kept) + (0 if self._added is None else len(self._added))
+        return len(self.entries)
 
     def read(self, position: int) -> Document:
-        if position < len(self._kept) or self._added is None:
-            return self._corpus.document(self._kept[position])
-        return self._added.document(position - len(self._kept))
+        entry = self.entries[position]
+        return entry if isinstance(entry, Document) else self.base.document(entry)
 
     def place(self, position: int) -> str:
         return f"the changed corpus, document {position + 1}"
