@@ -244,7 +244,9 @@ def write_artifact(
                 np.save(beside / f"{name}.npy", array, allow_pickle=False)
             for name, values in (lines or {}).items():
                 text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
-                (beside / f"{name}.jsonl").write_text(text, encoding="utf-8")
+                # What UTF-8 cannot hold, half a character, is escaped as JSON escapes it.
+                data = text.encode(errors="backslashreplace")
+                (beside / f"{name}.jsonl").write_bytes(data)
             write_meta(beside, sorted(beside.iterdir()), kind, version, parameters)
             _keep_mode(folder, beside)
             move_into_place(beside, folder)

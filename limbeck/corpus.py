@@ -6,6 +6,7 @@ of the files, so that a result never depends on how a collection happens to be w
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import mmap
@@ -97,7 +98,7 @@ class Corpus:
     def from_documents(documents: Iterable[Document | Mapping[str, Any]]) -> Corpus:
         """Return a corpus held in memory, from documents or from BEIR-like mappings."""
         made = [
-            d if isinstance(d, Document) else _document(d, where=f"document {number}")
+            _encodable(d) if isinstance(d, Document) else _document(d, where=f"document {number}")
             for number, d in enumerate(documents, start=1)
         ]
         return Corpus(_Memory(made))
@@ -132,7 +133,26 @@ class Corpus:
             for doc_id, entry in zip(self._doc_ids, entries, strict=True)
             if doc_id not in replaced
         ]
-        return Corpus(_Changed(base, [*kept, *new]))
+        if not (kept or new):
+            raise DataError("a corpus must hold documents; after this change it is empty; keep one")
+        return Corpus(_Changed(base, [*kept, *new]), path=self.path)
+
+    def added_lines(self) -> list[dict[str, Any]]:
+        """Return the documents that `changed` brought in, which lie in memory and not at `path`.
+
+        They are lines of JSON data, such as `load` reads.
+        """
+        _, entries = self._parts()
+        return [
+            {
+                "_id": document.doc_id,
+                "title": document.title,
+                "text": document.text,
+                "metadata": json.loads(canonical_json(document.metadata)),
+            }
+            for document in entries
+            if isinstance(document, Document)
+        ]
 
     def _parts(self) -> tuple[Corpus, Sequence[int | Document]]:
         """Return the corpus that was changed into this one, and for each row what stands there.
@@ -342,6 +362,11 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def encodable(text: str) -> str:
     """Return a text with "?" for each lone surrogate, which JSON can hold and no file or screen."""
     return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _encodable(document: Document) -> Document:
+    title, text = encodable(document.title), encodable(document.text)
+    return dataclasses.replace(document, title=title, text=text)
 
 
 def require_id(identifier: str, where: str) -> None:

@@ -123,6 +123,8 @@ def test_lone_surrogates_go_no_further_than_the_door(tmp_path):
     assert (document.title, document.text) == ("?", "half ?")
     (tmp_path / "c.jsonl").write_text('{"_id": "a", "text": "whole \\ud83d\\ude42"}')
     assert Corpus.load(tmp_path / "c.jsonl").document(0).text == "whole 🙂"
+    made = Corpus.from_documents([Document("a", "half \ud83d", "\ud800")])
+    assert (made.document(0).title, made.document(0).text) == ("?", "half ?")
 
 
 @pytest.mark.parametrize("doc_id", ["", "a\udcff"])

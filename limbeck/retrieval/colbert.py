@@ -23,7 +23,7 @@ from limbeck.retrieval.encoders.conventions import MINILM
 from limbeck.retrieval.encoders.token_opening import open_token_encoder
 from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings
 from limbeck.retrieval.indexed import StoredDocuments, readable
-from limbeck.retrieval.token_index import Coding, opened, updated
+from limbeck.retrieval.token_index import Coding, opened, table_lines, updated
 from limbeck.types import Document, Query, Run
 
 __all__ = ["ColBERT"]
@@ -103,6 +103,9 @@ class ColBERT(Encoded[CentroidSearch]):
     def add(self, documents: Iterable[Document | Mapping[str, Any]]) -> Self:
         """Return this node with more documents in its index, as `update` does.
 
+        Where the corpus was read from disk, their texts are kept in the index, so that `load` finds
+        them; those of a corpus in memory are not.
+
         Args:
             documents: one whose id is taken stands in the place of the old one.
 
@@ -181,8 +184,11 @@ class ColBERT(Encoded[CentroidSearch]):
 
     def stored_ids(self, artifact: Artifact) -> Sequence[str]:
         """Return the document ids that an artifact holds, in the order of rows."""
-        table = artifact.parameters["tokens"]["table"]
-        return artifact.lines(f"{table}/doc_ids")
+        return table_lines(artifact, "doc_ids")
+
+    def stored_additions(self, artifact: Artifact) -> Sequence[Mapping[str, Any]]:
+        """Return the documents that were added to the corpus that the index was built on."""
+        return table_lines(artifact, "added")
 
     def write(self, path: Path, corpus: Corpus, parameters: Mapping[str, Any]) -> None:
         """Write the index of a corpus beside its place, where a killed run is taken up again."""

@@ -49,14 +49,22 @@ class Opened(Generic[_Index]):
 class StoredDocuments:
     """The documents of an index that was opened without its corpus.
 
-    Ids come from the index; texts from the place where the corpus lay, once one is asked for.
+    Ids come from the index; texts from the place where the corpus lay, once one is asked for, and
+    from the index where they were added to it.
     """
 
-    def __init__(self, doc_ids: Sequence[str], fingerprint: str, path: str | None) -> None:
-        """Remember the ids, and where the texts were."""
+    def __init__(
+        self,
+        doc_ids: Sequence[str],
+        fingerprint: str,
+        path: str | None,
+        added: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Remember the ids, where the texts were, and the documents that do not lie there."""
         self.doc_ids = doc_ids
         self.fingerprint = fingerprint
         self._path = path
+        self._added = added
 
     def __len__(self) -> int:
         """Return the number of documents."""
@@ -96,13 +104,20 @@ class StoredDocuments:
         mend = "load the index with `corpus=`"
         if self._path is None:
             raise DataError(f"the texts of this index were held in memory only; {mend}")
-        corpus = Corpus.load(self._path)
+        there = Corpus.load(self._path)
+        corpus = self._changed(there)
         if corpus.fingerprint != self.fingerprint:
             raise DataError(
                 f"{self._path} must hold the documents that the index was built on, fingerprint "
-                f"{self.fingerprint}; it holds {corpus.fingerprint}; {mend}, or build it again"
+                f"{self.fingerprint}; it holds {there.fingerprint}; {mend}, or build it again"
             )
         return corpus
+
+    def _changed(self, corpus: Corpus) -> Corpus:
+        """Return a corpus as the index was changed: what was added to it, without what is gone."""
+        gone = [doc_id for doc_id in corpus.doc_ids if doc_id not in self._rows]
+        another = len(gone) == len(corpus) and not self._added
+        return corpus if another else corpus.changed(added=self._added, deleted=gone)
 
 
 @dataclass(frozen=True)
@@ -178,6 +193,10 @@ class Indexed(Retriever, Generic[_Index]):
     def stored_ids(self, artifact: Artifact) -> Sequence[str]:
         """Return the document ids that an artifact holds, in the order of rows."""
         return artifact.lines("doc_ids")
+
+    def stored_additions(self, artifact: Artifact) -> Sequence[Mapping[str, Any]]:  # noqa: ARG002
+        """Return the documents that an artifact holds beside those of its corpus on disk."""
+        return ()
 
     def identity(self, artifact: Artifact) -> object:
         """Return what tells the index in an artifact from others of its corpus, as JSON data."""
@@ -318,11 +337,13 @@ class Indexed(Retriever, Generic[_Index]):
         self._require_own(artifact)
         built_on = artifact.parameters["corpus"]
         if corpus is None:
-            corpus = StoredDocuments(self.stored_ids(artifact), **built_on)
+            added = self.stored_additions(artifact)
+            corpus = StoredDocuments(self.stored_ids(artifact), **built_on, added=added)
         if corpus.fingerprint != built_on["fingerprint"]:
             raise ArtifactError(
                 f"{path} must be an index of the corpus {corpus.fingerprint}; it is of "
-                f"{built_on['fingerprint']}; build it again, or name the corpus it was built on"
+                f"{built_on['fingerprint']}; load it without a corpus, name the one that it was "
+                "built on, or build it again"
             )
         shaped = fingerprint([self.identity(artifact), corpus.fingerprint])
         opened = Opened(self.open(artifact), shaped)

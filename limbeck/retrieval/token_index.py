@@ -4,7 +4,8 @@
     codes-KEY/codebook/  centroids
     codes-KEY/*.bin      coded tokens of documents by content (`limbeck.retrieval.token_store`)
     codes-KEY/sample/    float16 tokens that centroids are made of, while the index is built
-    table-N/             the index itself: document ids in the order of rows, and where each lies
+    table-N/             the index itself: document ids in the order of rows, and where each lies;
+                         documents that were added to a corpus on disk, with their texts
 
 A document is coded once: building, resuming after a kill and updating are one and the same, which
 codes what is not there yet and then writes a table of what the corpus holds. A deleted document is
@@ -36,7 +37,7 @@ from limbeck.retrieval.store import Store, remembered
 from limbeck.retrieval.token_store import TokenStore
 from limbeck.types import Document
 
-__all__ = ["CodedDocuments", "Coding", "opened", "updated"]
+__all__ = ["CodedDocuments", "Coding", "opened", "table_lines", "updated"]
 
 _CHUNK = 64
 """Documents coded between two writes: what a kill can lose at most."""
@@ -123,6 +124,12 @@ def opened(artifact: Artifact) -> CodedDocuments:
     return CodedDocuments(codebook, store, places, stated["bits"])
 
 
+def table_lines(artifact: Artifact, name: str) -> list[Any]:
+    """Return the JSON values of a file of the table of an index; none where it has no such file."""
+    file = f"{artifact.parameters['tokens']['table']}/{name}"
+    return artifact.lines(file) if f"{file}.jsonl" in artifact.meta["files"] else []
+
+
 def updated(
     folder: Path,
     corpus: Corpus,
@@ -169,10 +176,16 @@ def _table(folder: Path, corpus: Corpus, codes: _Codes) -> dict[str, Any]:
         version=_VERSION,
         parameters={},
         arrays={"places": codes.places},
-        lines={"doc_ids": corpus.doc_ids},
+        lines={"doc_ids": corpus.doc_ids, **_additions(corpus)},
     )
     store = codes.store
     return {"table": table.name, "n_docs": len(store), "n_tokens": store.n_tokens}
+
+
+def _additions(corpus: Corpus) -> dict[str, list[Any]]:
+    """Return the documents to keep: those that the path of the corpus, if it has one, lacks."""
+    added = [] if corpus.path is None else corpus.added_lines()
+    return {"added": added} if added else {}
 
 
 def _key(corpus: Corpus, coding: Coding, before: str = "") -> str:

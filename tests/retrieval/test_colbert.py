@@ -369,12 +369,35 @@ def test_a_change_to_an_index_that_another_node_has_changed_is_refused(encoder, 
     assert {hit.doc_id for hit in again(["w1"]).hits(0)} == expected
 
 
+def corpus_on_disk(path: Path, numbers) -> Corpus:
+    lines = (f'{{"_id": "{d.doc_id}", "text": "{d.text}"}}\n' for d in documents(numbers))
+    path.write_text("".join(lines))
+    return Corpus.load(path)
+
+
 def test_an_index_loaded_without_its_corpus_can_be_changed(encoder, tmp_path) -> None:
-    lines = (f'{{"_id": "{d.doc_id}", "text": "{d.text}"}}\n' for d in documents(range(9)))
-    (tmp_path / "c.jsonl").write_text("".join(lines))
-    ColBERT.index(Corpus.load(tmp_path / "c.jsonl"), path=tmp_path / "i")
+    ColBERT.index(corpus_on_disk(tmp_path / "c.jsonl", range(9)), path=tmp_path / "i")
     index = ColBERT.load(tmp_path / "i").delete(["d0003"])
     assert len(index(["w1"]).hits(0)) == 8
+
+
+def test_texts_that_were_added_outlive_the_process(encoder, tmp_path) -> None:
+    """They were nowhere: the index could be searched, and neither reranked nor changed."""
+    path = tmp_path / "i"
+    index = ColBERT.index(corpus_on_disk(tmp_path / "c.jsonl", range(9)), path=path)
+    odd = Document("odd", "w1 half \ud800", "ti\ntle", {"to": ("w1", None), "half": "\ud800"})
+    index = index.add([odd, Document("d0004", "w1 w2")])
+    loaded = ColBERT.load(path).delete(["d0001"]).add(documents([30]))
+    again = ColBERT.load(path)
+    assert again.corpus.fingerprint == loaded.corpus.fingerprint
+    texts = {d.doc_id: d.text for d in again.corpus.corpus.documents()}
+    kept = {d.doc_id: d.text for d in documents([0, 2, 3, 5, 6, 7, 8, 30])}
+    assert texts == {**kept, "d0004": "w1 w2", "odd": "w1 half ?"}
+    assert again.corpus.document(again.corpus.row("odd")).metadata["half"] == "\ud800"
+    assert again.corpus.corpus == loaded.corpus
+    corpus_on_disk(tmp_path / "c.jsonl", range(20, 25))
+    with pytest.raises(DataError, match=r"c\.jsonl must hold the documents that the index was"):
+        ColBERT.load(path).delete(["odd"])
 
 
 # Kills
