@@ -14,11 +14,11 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,13 @@ __all__ = [
     "cache_folder",
     "locked",
     "move_into_place",
+    "settled",
     "write_artifact",
     "write_atomically",
     "write_meta",
 ]
+
+_T = TypeVar("_T")
 
 _META = "meta.json"
 _META_PARTS = (
@@ -126,6 +129,27 @@ def _keep_mode(old: Path, new: Path) -> None:
         new.chmod(stat.S_IMODE(old.stat().st_mode))
 
 
+def settled(folder: Path, read: Callable[[], _T]) -> _T:
+    """Return what is read of an artifact; it is read again where it was changed meanwhile.
+
+    An update removes what only the artifact before it used, while others may be reading that.
+    """
+    while True:
+        before = _meta_of(folder)
+        try:
+            return read()
+        except ArtifactError:
+            if _meta_of(folder) == before:
+                raise
+
+
+def _meta_of(folder: Path) -> bytes | None:
+    try:
+        return (folder / _META).read_bytes()
+    except OSError:
+        return None
+
+
 @dataclass(frozen=True)
 class Artifact:
     """An artifact folder that was found whole: every file there and as long as meta.json says."""
@@ -146,6 +170,10 @@ class Artifact:
             ArtifactError: no artifact is there, or it is another kind or version, or truncated.
         """
         folder = Path(path)
+        return settled(folder, lambda: Artifact._loaded(folder, kind, version))
+
+    @staticmethod
+    def _loaded(folder: Path, kind: str, version: int) -> Artifact:
         meta = _read_meta(folder)
         if meta["kind"] != kind:
             raise ArtifactError(

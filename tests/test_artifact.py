@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from limbeck import artifact as artifact_module
-from limbeck.artifact import Artifact, locked, write_artifact, write_atomically
+from limbeck.artifact import Artifact, locked, settled, write_artifact, write_atomically, write_meta
 from limbeck.errors import ArtifactError
 
 
@@ -232,3 +232,30 @@ def test_meta_is_readable_by_people(tmp_path):
     meta = json.loads((_write(tmp_path / "index") / "meta.json").read_text())
     assert meta["kind"] == "bm25"
     assert set(meta["files"]) == {"rows.npy", "terms.jsonl"}
+
+
+def test_what_was_changed_while_it_was_read_is_read_again(tmp_path):
+    """A reader that came between a new meta.json and the old files met a broken artifact."""
+    _write(tmp_path / "a")
+    n_read = []
+
+    def read() -> int:
+        n_read.append(1)
+        if len(n_read) == 2:
+            return 2
+        write_meta(tmp_path / "a", [], "bm25", len(n_read), {})
+        raise ArtifactError("gone")
+
+    assert settled(tmp_path / "a", read) == 2
+
+
+def test_what_stays_as_it_was_is_read_once(tmp_path):
+    n_read = []
+
+    def read() -> None:
+        n_read.append(1)
+        raise ArtifactError("gone")
+
+    with pytest.raises(ArtifactError, match="gone"):
+        settled(tmp_path / "a", read)
+    assert len(n_read) == 1

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from numpy.typing import NDArray
 
-from limbeck.artifact import Artifact, cache_folder, locked, write_artifact
+from limbeck.artifact import Artifact, cache_folder, locked, settled, write_artifact
 from limbeck.corpus import Corpus
 from limbeck.errors import ArtifactError, DataError, LimbeckError, Problem, UsageError
 from limbeck.fingerprint import canonical_json, fingerprint
@@ -333,6 +333,9 @@ class Indexed(Retriever, Generic[_Index]):
         }
 
     def _bound_at(self, path: Path, corpus: Documents | None) -> Self:
+        return settled(path, lambda: self._bound_once(path, corpus))
+
+    def _bound_once(self, path: Path, corpus: Documents | None) -> Self:
         artifact = self._artifact(path)
         self._require_own(artifact)
         built_on = artifact.parameters["corpus"]

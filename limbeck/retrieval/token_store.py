@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +58,24 @@ class TokenStore:
         Raises:
             ArtifactError: a file is missing or too short.
         """
-        store = TokenStore(folder, width)
-        for name, n_rows in (("documents", n_docs), ("cells", n_tokens), ("codes", n_tokens)):
-            needed, found = n_rows * store._types[name].itemsize, store._size(name)
+        try:
+            store = TokenStore(folder, width)
+            store._require({"documents": n_docs, "cells": n_tokens, "codes": n_tokens})
+            store._take(store._entries[:n_docs])
+        except OSError as error:
+            raise ArtifactError(
+                f"{folder} must be readable; got: {error.strerror}; build the index again"
+            ) from error
+        return store
+
+    def _require(self, n_rows: Mapping[str, int]) -> None:
+        for name, n in n_rows.items():
+            needed, found = n * self._types[name].itemsize, self._size(name)
             if found < needed:
                 raise ArtifactError(
-                    f"{store._file(name)} must have {needed} bytes or more; it has {found}; the "
+                    f"{self._file(name)} must have {needed} bytes or more; it has {found}; the "
                     "index is truncated, build it again"
                 )
-        store._take(store._entries[:n_docs])
-        return store
 
     def _take(self, entries: NDArray[Any]) -> None:
         """Map the files as far as some documents reach."""

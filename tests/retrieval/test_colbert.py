@@ -400,6 +400,23 @@ def test_texts_that_were_added_outlive_the_process(encoder, tmp_path) -> None:
         ColBERT.load(path).delete(["odd"])
 
 
+@pytest.mark.parametrize("step", ["_require_own", "open"])
+def test_an_index_that_is_updated_while_it_is_opened_is_opened_again(
+    encoder, tmp_path, monkeypatch, step
+) -> None:
+    """Its table was gone by then: "no such file ... build it again" for a whole index."""
+    index = ColBERT.index(corpus_on_disk(tmp_path / "c.jsonl", range(9)), path=tmp_path / "i")
+    real = getattr(ColBERT, step)
+
+    def updated_first(self, artifact):
+        monkeypatch.setattr(ColBERT, step, real)
+        index.delete(["d0003"])
+        return real(self, artifact)
+
+    monkeypatch.setattr(ColBERT, step, updated_first)
+    assert len(ColBERT.load(tmp_path / "i")(["w1"]).hits(0)) == 8
+
+
 # Kills
 
 
