@@ -34,6 +34,7 @@ __all__ = [
     "write_artifact",
     "write_atomically",
     "write_meta",
+    "writing",
 ]
 
 _T = TypeVar("_T")
@@ -68,7 +69,7 @@ def locked(path: Path) -> Iterator[None]:
     import filelock
 
     lock = filelock.FileLock(path.with_name(path.name + ".lock"))
-    with _told(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     try:
@@ -78,7 +79,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Say what kept a path from being written.
+
+    Raises:
+        ArtifactError: the disk is full, or the path cannot be written.
+    """
     try:
         yield
     except OSError as error:
@@ -93,7 +99,7 @@ def _told(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a kill, meets the old or the new one whole."""
     data = content.encode() if isinstance(content, str) else content
-    with _told(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = _beside(path)
         try:
@@ -262,7 +268,7 @@ def write_artifact(
     """
     folder = Path(path)
     _require_free(folder)
-    with _told(folder):
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
         beside = _beside(folder)

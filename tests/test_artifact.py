@@ -155,7 +155,7 @@ def test_a_full_disk_for_real(tmp_path):
     """/dev/full answers ENOSPC to every write."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    full, told = pytest.raises(ArtifactError, match="the disk is full"), artifact_module._told
+    full, told = pytest.raises(ArtifactError, match="the disk is full"), artifact_module.writing
     with full, told(tmp_path), open("/dev/full", "w") as file:
         file.write("x")
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.artifact import locked
+from limbeck.artifact import locked, writing
 from limbeck.errors import ArtifactError
 from limbeck.progress import track
 from limbeck.types import Document, Documents
@@ -66,6 +66,9 @@ class Store:
         Args:
             folder: where the files lie; one row type a folder.
             row_type: the type of one row; a type with a shape for vectors.
+
+        Raises:
+            ArtifactError: the folder cannot be written.
         """
         self.folder = folder
         self._entries = folder / "entries.bin"
@@ -75,9 +78,10 @@ class Store:
         self._n_entries = 0
         self._mapped: NDArray[Any] = np.zeros(0, row_type)
         self._lock = Lock()
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in (self._entries, self._rows):
-            file.touch()
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in (self._entries, self._rows):
+                file.touch()
         self.refresh()
 
     def refresh(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from limbeck.errors import ArtifactError
 from limbeck.retrieval.store import Store
 
 ROW = np.dtype("<f4")
@@ -21,3 +23,10 @@ def test_a_first_record_may_have_no_rows(tmp_path) -> None:
     for opened in (store, Store(tmp_path / "s", ROW)):
         bounds, rows = opened.records(keys[::-1]).packed()
         assert (bounds.tolist(), rows.tolist()) == ([0, 2, 2, 2, 2], [1, 2])
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path) -> None:
+    """A cache below a file ended in a traceback."""
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ArtifactError, match=r"taken/s must be writable; got: Not a directory"):
+        Store(tmp_path / "taken" / "s", ROW)
