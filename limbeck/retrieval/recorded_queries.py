@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from limbeck.corpus import Corpus, read_jsonl
+from limbeck.corpus import Corpus, encodable, read_jsonl
 from limbeck.errors import DataError, Problem
 from limbeck.fingerprint import digest
 from limbeck.meter import note
@@ -91,6 +91,7 @@ def _read(value: dict[str, object], where: str) -> Written:
         )
     if not isinstance(scores, list) or (scores and len(scores) != len(texts)):
         raise DataError(f"{where} must have a number in `score` for each text; mend the line")
+    texts = [encodable(text) for text in texts]
     kept = [at for at, text in enumerate(texts) if text.strip()]
     try:
         numbers = [float(score) for score in scores]

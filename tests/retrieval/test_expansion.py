@@ -186,6 +186,13 @@ def test_recorded_queries_are_found_by_id_and_blank_ones_left_out(corpus, tmp_pa
     assert meter.notes == {"recorded-queries: document kept as it is (none recorded)": 2}
 
 
+def test_half_a_character_goes_no_further_than_the_door(corpus, tmp_path):
+    """JSON can hold it; no file can, and the index failed while it was written."""
+    (tmp_path / "q.jsonl").write_text('{"doc_id": "a", "text": ["half \\ud83d"]}')
+    node = BM25.index(corpus, expansion=RecordedQueries(tmp_path / "q.jsonl"))
+    assert node.expansions().of("a").texts == ("half ?",)
+
+
 def test_the_fingerprint_is_the_files_not_its_names(tmp_path):
     path = _file(tmp_path, {"doc_id": "a", "text": ["one"]})
     before = RecordedQueries(path).fingerprint
