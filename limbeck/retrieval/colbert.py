@@ -94,11 +94,11 @@ class ColBERT(Encoded[CentroidSearch]):
         has grown to more than four times what centroids were made for, all is encoded anew.
 
         Raises:
-            UsageError: the index has no path of its own.
+            UsageError: the index has no path of its own, or what is given is no corpus.
             ArtifactError: there is no whole index, or it was built with other parameters.
         """
         with self._updating() as path:
-            return self._updated(path, corpus)
+            return self._updated(path, readable(corpus))
 
     def add(self, documents: Iterable[Document | Mapping[str, Any]]) -> Self:
         """Return this node with more documents in its index, as `update` does.

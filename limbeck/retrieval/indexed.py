@@ -321,6 +321,11 @@ class Indexed(Retriever, Generic[_Index]):
             return self._bound_at(folder, corpus)
 
     def _write(self, corpus: Corpus, path: Path) -> None:
+        if path.name in {"", ".."}:  # it is written beside its place, and renamed
+            raise UsageError(
+                f"the path of an index must end in the name of a folder; got {str(path)!r}; "
+                "give it one"
+            )
         self.write(path, corpus, self.written_parameters(corpus))
 
     def written_parameters(self, corpus: Corpus) -> dict[str, Any]:

@@ -346,6 +346,19 @@ def test_an_index_in_the_cache_is_not_updated(encoder) -> None:
         ColBERT.index(corpus_of(range(5))).update(corpus_of(range(6)))
 
 
+def test_an_update_takes_a_corpus(encoder, tmp_path) -> None:
+    index = ColBERT.index(corpus_of(range(5)), path=tmp_path / "i")
+    with pytest.raises(UsageError, match="built on a Corpus; got list"):
+        index.update([{"_id": "1", "text": "w1"}])
+
+
+def test_an_index_needs_a_name(encoder, tmp_path, monkeypatch) -> None:
+    """It is written beside its place, and renamed: the folder that one is in cannot be replaced."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"must end in the name of a folder; got '\.'"):
+        ColBERT.index(corpus_of(range(5)), path=".")
+
+
 def test_unknown_ids_cannot_be_deleted(encoder, tmp_path) -> None:
     index = ColBERT.index(corpus_of(range(5)), path=tmp_path / "i")
     with pytest.raises(DataError, match="'d9999' is not"):
