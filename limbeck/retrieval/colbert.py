@@ -23,7 +23,7 @@ from limbeck.retrieval.encoders.conventions import MINILM
 from limbeck.retrieval.encoders.token_opening import open_token_encoder
 from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings
 from limbeck.retrieval.indexed import StoredDocuments, readable
-from limbeck.retrieval.token_index import Coding, opened, table_lines, updated
+from limbeck.retrieval.token_index import Coding, opened, require_finite, table_lines, updated
 from limbeck.types import Document, Query, Run
 
 __all__ = ["ColBERT"]
@@ -217,10 +217,15 @@ class ColBERT(Encoded[CentroidSearch]):
         return CentroidSearch.of(opened(artifact))
 
     def retrieve(self, queries: Sequence[Query], k: int) -> Run:
-        """Return the k best documents of each query."""
+        """Return the k best documents of each query.
+
+        Raises:
+            DataError: the encoder made a vector that is not finite.
+        """
         index, documents = self.searchable()
         asked = [i for i, query in enumerate(queries) if query.text.strip()]
         vectors = self.opened_encoder.encode_queries([queries[i].text for i in asked])
+        require_finite(vectors, lambda position: f"query {queries[asked[position]].query_id!r}")
         needs = self._needs(queries, k)
         hits = [
             index.search(vectors.of_text(position), needs[i], **self._effort(needs[i]))

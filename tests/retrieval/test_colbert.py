@@ -245,6 +245,20 @@ def test_a_vector_that_is_not_finite_names_its_document(encoder, monkeypatch) ->
         ColBERT.index(corpus_of(range(5)))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_vector_that_is_not_finite_names_its_query(encoder, monkeypatch, value) -> None:
+    """It gave every hit the score -inf, in the order of rows."""
+    index = ColBERT.index(corpus_of(range(5)))
+    real = FakeTokenEncoder.of
+    monkeypatch.setattr(
+        FakeTokenEncoder,
+        "of",
+        lambda self, text: np.where(text == "w2", np.float32(value), real(self, text)),
+    )
+    with pytest.raises(DataError, match="'second' are not"):
+        index([Query("blank", ""), Query("first", "w1"), Query("second", "w2")])
+
+
 # Adding and deleting
 
 
