@@ -217,7 +217,10 @@ class ColBERT(Encoded[CentroidSearch]):
         return CentroidSearch.of(opened(artifact))
 
     def retrieve(self, queries: Sequence[Query], k: int) -> Run:
-        """Return the k best documents of each query.
+        """Return the k best documents of each query, or fewer where `k` leaves room for others.
+
+        Room is what the query of the batch that excludes most documents needs beyond this node's
+        own k. A query that excludes fewer gets no more than it needs itself.
 
         Raises:
             DataError: the encoder made a vector that is not finite.
@@ -237,7 +240,8 @@ class ColBERT(Encoded[CentroidSearch]):
         scores = np.concatenate([np.zeros(0, np.float32), *(scores for _, scores in hits)])
         query_ids = tuple(query.query_id for query in queries)
         bounds = np.cumsum(n_hits)
-        return Run(query_ids, bounds, rows.astype(np.int32), scores, self.kind, documents)
+        run = Run(query_ids, bounds, rows.astype(np.int32), scores, self.kind, documents)
+        return run.top(k)
 
     def _needs(self, queries: Sequence[Query], k: int) -> list[int]:
         """Return how many hits each query needs.

@@ -138,6 +138,15 @@ def test_a_result_does_not_depend_on_the_batch(encoder) -> None:
         assert not {hit.doc_id for hit in alone} & set(query.excluded)
 
 
+def test_retrieve_gives_no_more_than_is_asked_for(encoder) -> None:
+    """It gave as many as the node's own k, whatever it was asked for."""
+    index = ColBERT.index(corpus_of(range(20)))
+    asked = [Query("q", "w1 w2 w3", excluded=("d0001",)), Query("r", "w1")]
+    whole = index.retrieve(asked, 1000)
+    run = index.retrieve(asked, 3)
+    assert [run.hits(i) for i in range(2)] == [whole.hits(i)[:3] for i in range(2)]
+
+
 def test_equal_documents_share_their_codes_and_are_ranked_by_the_tie_rule(encoder) -> None:
     twins = [Document(f"t{n}", "w1 w2 w3") for n in range(5)]
     index = ColBERT.index(Corpus.from_documents([*documents(range(20)), *twins]), k=5)
