@@ -23,7 +23,7 @@ from limbeck.retrieval.encoders.conventions import MINILM
 from limbeck.retrieval.encoders.token_opening import open_token_encoder
 from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings
 from limbeck.retrieval.indexed import StoredDocuments, readable
-from limbeck.retrieval.token_index import Coding, opened, require_finite, table_lines, updated
+from limbeck.retrieval.token_index import Coding, opened, table_lines, updated
 from limbeck.types import Document, Query, Run
 
 __all__ = ["ColBERT"]
@@ -227,8 +227,8 @@ class ColBERT(Encoded[CentroidSearch]):
         """
         index, documents = self.searchable()
         asked = [i for i, query in enumerate(queries) if query.text.strip()]
-        vectors = self.opened_encoder.encode_queries([queries[i].text for i in asked])
-        require_finite(vectors, lambda position: f"query {queries[asked[position]].query_id!r}")
+        encoded = self.opened_encoder.encode_queries([queries[i].text for i in asked])
+        vectors = encoded.finite([f"query {queries[i].query_id!r}" for i in asked])
         needs = self._needs(queries, k)
         hits = [
             index.search(vectors.of_text(position), needs[i], **self._effort(needs[i]))

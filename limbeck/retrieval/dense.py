@@ -162,7 +162,8 @@ class Dense(Encoded[VectorIndex], IndexNode[VectorIndex]):
         text is encoded once.
 
         Raises:
-            DataError: an expansion's vector has another dimension than the index.
+            DataError: an expansion's vector has another dimension than the index, or a vector is
+                not finite.
         """
         dim = self.searchable()[0].vectors.shape[1]
         inputs = [self._inputs(query) for query in queries]
@@ -178,6 +179,11 @@ class Dense(Encoded[VectorIndex], IndexNode[VectorIndex]):
             ]
             given = [_fitting(v, dim, query) * weight for v, weight in query.weighted_vectors()]
             vectors[i] = np.sum([*parts, *given], axis=0) if parts or given else 0.0
+            if not np.isfinite(vectors[i]).all():
+                raise DataError(
+                    f"vectors must be finite; that of query {query.query_id!r} is not; look at the "
+                    "encoder, and at the vectors of expansions"
+                )
         return unit(vectors) if self.kind == "cosine" else vectors
 
     def _inputs(self, query: Query) -> list[Input]:

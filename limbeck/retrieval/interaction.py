@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.errors import DataError
 from limbeck.retrieval.codes import middle, rotated
 from limbeck.retrieval.threads import n_threads, share
 
@@ -184,11 +185,19 @@ def _coded_scores(
 
 
 def coded_query(query: NDArray[np.float32], bits: int) -> tuple[NDArray[Any], ...]:
-    """Return panels, factors and offsets of a query with 8 bits a dimension."""
+    """Return panels, factors and offsets of a query with 8 bits a dimension.
+
+    Raises:
+        DataError: a vector is not finite.
+    """
     from limbeck.retrieval._lanes import HAS_DOT_BYTES
 
     turned = lanes_of(rotated(query))
     factors = np.abs(turned).max(axis=1) / np.float32(127)
+    if not np.isfinite(factors).all():
+        raise DataError(
+            "token vectors must be finite; those of a query are not; look at the encoder"
+        )
     factors[factors == 0.0] = 1.0
     whole = np.rint(turned / factors[:, None])
     if not HAS_DOT_BYTES:

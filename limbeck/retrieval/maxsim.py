@@ -101,7 +101,11 @@ class MaxSim(Scorer):
         return self.opened or open_token_encoder(self._settings)
 
     def scores(self, queries: Sequence[Query], run: Run) -> NDArray[np.float32]:
-        """Return the MaxSim of each hit with its query."""
+        """Return the MaxSim of each hit with its query.
+
+        Raises:
+            DataError: the encoder made a vector that is not finite.
+        """
         made = np.zeros(len(run.rows), dtype=np.float32)
         asked = [i for i, query in enumerate(queries) if query.text.strip()]
         hits = [run.segment(i) for i in asked]
@@ -112,7 +116,8 @@ class MaxSim(Scorer):
             self._store, run.corpus, rows.tolist(), self._encoded, label="encoding tokens"
         )
         tokens = self._tokens(found.rows)
-        vectors = self._encoder.encode_queries([queries[i].text for i in asked])
+        made_of = self._encoder.encode_queries([queries[i].text for i in asked])
+        vectors = made_of.finite([f"query {queries[i].query_id!r}" for i in asked])
         for position, where in enumerate(hits):
             at = np.searchsorted(rows, run.rows[where])
             query = vectors.of_text(position)
@@ -136,7 +141,8 @@ class MaxSim(Scorer):
     def _encoded(self, documents: Sequence[Document]) -> tuple[list[int], NDArray[Any]]:
         """Return the number of tokens of each document, and the tokens of all as they are kept."""
         bits = self._bits
-        bounds, vectors = self._encoder.encode_documents(documents)
+        made = self._encoder.encode_documents(documents)
+        bounds, vectors = made.finite([f"document {d.doc_id!r}" for d in documents])
         kept = vectors if bits is None else quantise(vectors, bits, unit=True)
         return np.diff(bounds).tolist(), kept
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from limbeck.artifact import Artifact
 from limbeck.corpus import Corpus
-from limbeck.errors import UsageError
+from limbeck.errors import DataError, UsageError
 from limbeck.retrieval.encoded import Encoded
 from limbeck.retrieval.encoders.sparse import Entries, SparseEncoder, SparseSettings, SparseVectors
 from limbeck.retrieval.encoders.splade import open_sparse_encoder
@@ -116,7 +116,11 @@ class Splade(Encoded[Postings], IndexNode[Postings]):
         return Run(query_ids, hits.bounds, hits.rows, hits.scores, self.kind, documents)
 
     def weights(self, queries: Sequence[Query]) -> list[dict[str, float]]:
-        """Return the weight of each term of each query; each distinct text is encoded once."""
+        """Return the weight of each term of each query; each distinct text is encoded once.
+
+        Raises:
+            DataError: the encoder made a weight that is not finite.
+        """
         encoder = self.opened_encoder
         inputs = [self._inputs(query) for query in queries]
         of_input = encode_each(
@@ -124,7 +128,14 @@ class Splade(Encoded[Postings], IndexNode[Postings]):
             queries=lambda texts: _each(encoder.encode_queries(texts)),
             documents=lambda texts: _each(encoder.encode_documents(texts)),
         )
-        return [self._mean(of_query, of_input) for of_query in inputs]
+        means = [self._mean(of_query, of_input) for of_query in inputs]
+        for query, mean in zip(queries, means, strict=True):
+            if not np.isfinite(list(mean.values())).all():
+                raise DataError(
+                    f"weights must be finite; one of query {query.query_id!r} is not; "
+                    "look at the encoder"
+                )
+        return means
 
     def _inputs(self, query: Query) -> list[Input]:
         """Return the inputs that are texts."""

@@ -15,7 +15,7 @@ one that the table does not name.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from limbeck.artifact import Artifact, write_artifact, write_meta
 from limbeck.corpus import Corpus
-from limbeck.errors import ArtifactError, DataError
+from limbeck.errors import ArtifactError
 from limbeck.fingerprint import digest, fingerprint
 from limbeck.progress import track
 from limbeck.retrieval.codebook import SAMPLED, Codebook, n_centroids, trained
@@ -37,7 +37,7 @@ from limbeck.retrieval.store import Store, remembered
 from limbeck.retrieval.token_store import TokenStore
 from limbeck.types import Document
 
-__all__ = ["CodedDocuments", "Coding", "opened", "require_finite", "table_lines", "updated"]
+__all__ = ["CodedDocuments", "Coding", "opened", "table_lines", "updated"]
 
 _CHUNK = 64
 """Documents coded between two writes: what a kill can lose at most."""
@@ -55,16 +55,6 @@ _LIVE = 2 / 3
 
 _COPIED = 1 << 10
 """Documents copied at once."""
-
-
-def require_finite(made: TokenVectors, named: Callable[[int], str]) -> None:
-    """Raise DataError unless all vectors are finite; the first text whose are not is named."""
-    finite = np.isfinite(made.vectors).all(axis=1)
-    if not finite.all():
-        text = int(np.searchsorted(made.bounds, int(np.argmin(finite)), side="right")) - 1
-        raise DataError(
-            f"token vectors must be finite; those of {named(text)} are not; look at the encoder"
-        )
 
 
 @dataclass(frozen=True)
@@ -88,8 +78,7 @@ class Coding:
             DataError: the encoder made a vector that is not finite.
         """
         made = self.encoder.encode_documents(documents)
-        require_finite(made, lambda text: f"document {documents[text].doc_id!r}")
-        return pooled(made, self.pool)
+        return pooled(made.finite([f"document {d.doc_id!r}" for d in documents]), self.pool)
 
     @property
     def fingerprint(self) -> str:

@@ -252,6 +252,9 @@ def test_a_vector_that_is_not_finite_names_its_document(encoder, monkeypatch) ->
     monkeypatch.setattr(FakeTokenEncoder, "of", broken)
     with pytest.raises(DataError, match="'d0003' are not"):
         ColBERT.index(corpus_of(range(5)))
+    sound = ColBERT.index(corpus_of(range(3)))
+    with pytest.raises(DataError, match="must be finite; those of query "):
+        sound(text_of(3))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

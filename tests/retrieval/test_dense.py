@@ -118,6 +118,13 @@ def test_a_feedback_vector_is_used_as_it_stands(dense, encoder) -> None:
         dense([Query("q", "own", (Expansion(vector=(1.0, 2.0, 3.0)),))])
 
 
+def test_a_query_vector_that_is_not_finite_is_refused(dense) -> None:
+    """It would have -inf or NaN with every document, and an order by chance."""
+    wrong = Query("q", "rank").expanded(Expansion(vector=(float("nan"),) * 8))
+    with pytest.raises(DataError, match="that of query 'q' is not"):
+        dense([Query("p", "rank"), wrong])
+
+
 def test_each_distinct_text_is_encoded_once(dense, encoder) -> None:
     encoder.seen_documents.clear()
     expansion = Expansion(("same", "same", "other"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from limbeck.errors import UsageError
+from limbeck.errors import DataError, UsageError
 from limbeck.retrieval import maxsim
 from limbeck.retrieval.bm25 import BM25
 from limbeck.retrieval.maxsim import MaxSim
@@ -88,6 +88,27 @@ def test_precisions_do_not_share_their_vectors(encoder, everything):
     for precision in ("float32", "float16", "int2"):
         MaxSim(precision=precision)(QUERIES, everything)
     assert len(encoder.seen) == 3 * len(set(encoder.seen))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_vectors_that_are_not_finite_are_refused_and_not_kept(
+    precision, encoder, everything, mini_corpus, monkeypatch
+):
+    """A NaN among halves made a score of 81177, and lay in the cache for ever."""
+    node, real = MaxSim(precision=precision), FakeTokenEncoder.of
+    broken = mini_corpus.document(1)
+
+    def nan_for(wrong):
+        return lambda self, text: real(self, text) * (np.nan if text == wrong else 1.0)
+
+    monkeypatch.setattr(FakeTokenEncoder, "of", nan_for(broken.contents))
+    with pytest.raises(DataError, match=f"those of document {broken.doc_id!r} are not"):
+        node(QUERIES, everything)
+    monkeypatch.setattr(FakeTokenEncoder, "of", real)
+    assert node(QUERIES, everything).scores.max() < 5.0
+    monkeypatch.setattr(FakeTokenEncoder, "of", nan_for(QUERIES[1].text))
+    with pytest.raises(DataError, match="those of query 'q2' are not; look at the encoder"):
+        node(QUERIES, everything)
 
 
 def test_another_encoder_is_another_fingerprint_once_it_is_found(encoder, monkeypatch):

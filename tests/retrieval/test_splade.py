@@ -341,6 +341,12 @@ def test_a_weight_that_is_no_number_is_refused(fake) -> None:
     fake.document_scale = float("nan")
     with pytest.raises(DataError, match="one of document 'd0' is not; look at the encoder"):
         Splade.index(corpus_of("aa bbb", ""), "fake")
+    fake.document_scale = 1.0
+    node = Splade.index(corpus_of("aa bbb", ""), "fake")
+    fake.document_scale = float("nan")
+    expanded = Query("q", "aa").expanded(Expansion(("bbb",)))
+    with pytest.raises(DataError, match="one of query 'q' is not; look at the encoder"):
+        node([expanded])
 
 
 def test_an_index_survives_a_round_trip_through_disk(folder, mini_corpus, tmp_path) -> None:

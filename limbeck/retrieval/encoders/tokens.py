@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import UsageError
+from limbeck.errors import DataError, UsageError
 from limbeck.types import Document
 
 __all__ = ["TokenEncoder", "TokenSettings", "TokenVectors"]
@@ -63,6 +63,23 @@ class TokenVectors(NamedTuple):
     def of_text(self, text: int) -> NDArray[np.float32]:
         """Return the vectors of one text, shape (n_tokens, dim)."""
         return self.vectors[self.bounds[text] : self.bounds[text + 1]]
+
+    def finite(self, texts: Sequence[str]) -> TokenVectors:
+        """Return these vectors; one that is not finite would rank first, or be lost unseen.
+
+        Args:
+            texts: names each text, such as "document 'd1'".
+
+        Raises:
+            DataError: a vector is not finite.
+        """
+        finite = np.isfinite(self.vectors).all(axis=1)
+        if not finite.all():
+            text = int(np.searchsorted(self.bounds, int(np.argmin(finite)), side="right")) - 1
+            raise DataError(
+                f"token vectors must be finite; those of {texts[text]} are not; look at the encoder"
+            )
+        return self
 
 
 class TokenEncoder(ABC):
