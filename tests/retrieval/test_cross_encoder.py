@@ -28,6 +28,7 @@ from tests.retrieval.tiny_onnx import (
     VOCABULARY,
     classifier_head,
     save_classifier,
+    save_classifier_in_two,
     save_language_model,
     save_tokenizer,
     sizes,
@@ -185,6 +186,20 @@ def test_the_fingerprint_sees_the_models_content(folder, tmp_path, mini_corpus) 
     assert not same(second(query, all_hits(mini_corpus, query)), before)
     moved = CrossEncoder(here, max_tokens=20).bind(mini_corpus)
     assert moved.fingerprint != second.fingerprint
+
+
+@pytest.mark.parametrize("data", ["model.onnx.data", "weights", "long" * 40 + ".onnx_data"])
+def test_weights_in_a_file_of_their_own_are_content_too(data, tmp_path) -> None:
+    """A model that was trained on had the fingerprint of the old one, and so its index."""
+    here = tmp_path / "model"
+    prints, logits = [], []
+    for seed in (0, 1):
+        save_classifier_in_two(here, data, seed=seed)
+        model = open_pair_model(PairSettings(str(here)))
+        prints.append(model.fingerprint)
+        logits.append(model.logits(PAIRS[:1])[0])
+    assert prints[0] != prints[1]
+    assert logits[0] != logits[1]
 
 
 # Inputs

@@ -88,11 +88,24 @@ def _norm(name: str) -> dict[str, tuple[int, ...]]:
 def save_classifier(folder: Path, of: Mapping[str, np.ndarray] | None = None, **more) -> Path:
     """Save a cross-encoder as model.onnx with its tokenizer; logits of shape (1, n_labels)."""
     graph = Graph(weights(classifier_head(**more)) if of is None else of)
+    return _saved(folder, _classifier(graph))
+
+
+def _classifier(graph: Graph) -> bytes:
+    """Return the bytes of the model of a cross-encoder."""
     first = graph("Gather", graph.bert(), graph.constant([0]), axis=1)
     pooled = graph("Tanh", graph.linear(first, "bert.pooler.dense"))
     logits = graph("Squeeze", graph.linear(pooled, "classifier"), graph.constant([1]))
     n_labels = len(graph.of["classifier.bias"])
-    return _saved(folder, graph.model(logits, ["batch", n_labels]))
+    return graph.model(logits, ["batch", n_labels])
+
+
+def save_classifier_in_two(folder: Path, data: str, *, seed: int = 0) -> Path:
+    """Save a cross-encoder whose weights lie in a file of their own, as large models have them."""
+    graph = _GraphInTwo(weights(classifier_head(), seed), data)
+    _saved(folder, _classifier(graph))
+    (folder / data).write_bytes(graph.data)
+    return folder
 
 
 def save_language_model(folder: Path, of: Mapping[str, np.ndarray] | None = None) -> Path:
@@ -227,6 +240,27 @@ class Graph:
         graph += _text(2, "bert") + _field(12, _value(output, _FLOAT, shape))
         opset = _text(1, "") + _varint(2, 17)
         return _varint(1, 8) + _field(7, graph) + _field(8, opset)
+
+
+class _GraphInTwo(Graph):
+    """A graph whose tensors of weights name a place in another file."""
+
+    def __init__(self, of: Mapping[str, np.ndarray], place: str) -> None:
+        super().__init__(of)
+        self.data = b""
+        self._place = place
+
+    def tensor(self, values: np.ndarray) -> str:
+        if values.dtype == np.int64 or not values.ndim:
+            return super().tensor(values)
+        name, raw = next(self._names), np.ascontiguousarray(values).tobytes()
+        where = {"location": self._place, "offset": str(len(self.data)), "length": str(len(raw))}
+        self.data += raw
+        shape = b"".join(_varint(1, size) for size in values.shape)
+        entries = (_field(13, _text(1, key) + _text(2, value)) for key, value in where.items())
+        data = _varint(2, _FLOAT) + _text(8, name) + b"".join(entries) + _varint(14, 1)
+        self._tensors.append(shape + data)
+        return name
 
 
 def _attribute(name: str, value: float | Sequence[int]) -> bytes:

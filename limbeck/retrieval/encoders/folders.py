@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -31,6 +32,9 @@ _NOT_READ = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "tra
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _ONNX_NAMES = ("model.onnx", "onnx/model.onnx")
 
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff]\x01)")
+"""An entry of TensorProto.external_data: the key, then the name behind its length."""
+
 _COMMON_LENGTH = 512
 """Positions of a BERT: the length of a model whose folder states none."""
 
@@ -47,7 +51,7 @@ class ModelFolder(NamedTuple):
 
 
 class ModelFiles(NamedTuple):
-    """A model in ONNX with its tokenizer; `digest` is that of both files."""
+    """A model in ONNX with its tokenizer; `digest` is that of all files that it is read from."""
 
     model: Path
     tokenizer: Path
@@ -71,8 +75,25 @@ def onnx_files(folder: Path) -> ModelFiles | None:
     if pair is None or any(file for weights in _WEIGHTS for file in folder.glob(weights)):
         return None
     beside = [folder / name for name in ("config.json", "tokenizer_config.json")]
-    read = [*pair, *(file for file in beside if file.is_file())]
+    read = [*pair, *(file for file in (*beside, *_external(pair[0])) if file.is_file())]
     return ModelFiles(*pair, digest(*(_content_of(file) for file in read)))
+
+
+def _external(model: Path) -> list[Path]:
+    """Return the files of weights that an ONNX model names, wherever it keeps them."""
+    found = model.stat()
+    return [model.parent / name for name in _named_in(model, found.st_size, found.st_mtime_ns)]
+
+
+@lru_cache(maxsize=1024)
+def _named_in(model: Path, size_bytes: int, changed_ns: int) -> tuple[str, ...]:  # noqa: ARG001 - a key
+    """Return the places that the tensors of a model give for their data, each once."""
+    content = model.read_bytes()
+    places = set()
+    for at in _LOCATION.finditer(content):
+        length = at[1][0] % 128 + 128 * (len(at[1]) - 1)  # a varint of one byte or two
+        places.add(content[at.end() : at.end() + length].decode("utf-8", "replace"))
+    return tuple(sorted(places))
 
 
 def input_length(folder: Path, stated: int | None) -> int:
