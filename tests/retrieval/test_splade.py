@@ -229,12 +229,29 @@ def test_what_is_no_masked_language_model_is_refused(tmp_path, monkeypatch) -> N
     monkeypatch.setattr(encoders, "require_torch", lambda _: None)
     (tmp_path / "config.json").write_text('{"architectures": ["BertModel"]}')
     with pytest.raises(
-        ArtifactError, match=r"must hold a masked language model, .* names BertModel"
+        ArtifactError, match=r"must hold .* a masked language model, .* names BertModel"
     ):
         open_sparse_encoder(SparseSettings(str(tmp_path)))
     save_classifier(tmp_path / "onnx-classifier")
     with pytest.raises(ArtifactError, match=r"logits of shape \(batch, tokens, terms\)"):
         open_sparse_encoder(SparseSettings(str(tmp_path / "onnx-classifier"))).encode_queries(["x"])
+
+
+def test_only_a_folder_of_sparse_modules_is_used_by_its_modules(tmp_path, monkeypatch) -> None:
+    """A dense one, taken for a SparseEncoder, had a head of random weights."""
+    monkeypatch.setattr(encoders, "require_torch", lambda _: None)
+    (tmp_path / "config.json").write_text('{"architectures": ["BertModel"]}')
+    modules, stated = tmp_path / "modules.json", tmp_path / "config_sentence_transformers.json"
+    modules.write_text('[{"type": "sentence_transformers.models.Pooling"}]')
+    stated.write_text('{"model_type": "SentenceTransformer", "similarity_fn_name": "dot"}')
+    with pytest.raises(ArtifactError, match=r"must hold a SparseEncoder or .* names BertModel"):
+        open_sparse_encoder(SparseSettings(str(tmp_path)))
+    stated.write_text('{"model_type": "SparseEncoder"}')
+    sparse = open_sparse_encoder(SparseSettings(str(tmp_path)))
+    stated.unlink()
+    modules.write_text('[{"type": "sentence_transformers.sparse_encoder.models.SpladePooling"}]')
+    older = open_sparse_encoder(SparseSettings(str(tmp_path)))
+    assert {type(sparse), type(older)} == {SparseFolderEncoder}
 
 
 def test_torch_is_asked_for(tmp_path, monkeypatch) -> None:

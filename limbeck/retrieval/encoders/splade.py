@@ -59,7 +59,7 @@ def open_sparse_encoder(settings: SparseSettings) -> SparseEncoder:
             for torch.
 
     Raises:
-        ArtifactError: no such model can be had, or it is no masked language model.
+        ArtifactError: no such model can be had, or it is neither of the two.
         MissingExtraError: the model needs the extra `torch`.
         UsageError: the model has fewer positions than are asked for.
     """
@@ -83,15 +83,27 @@ def _opened_onnx(files: ModelFiles, settings: SparseSettings) -> SparseEncoder:
 def _opened_torch(
     folders: tuple[ModelFolder, ModelFolder], settings: SparseSettings
 ) -> SparseEncoder:
-    if (folders[0].path / "modules.json").is_file() and folders[0] == folders[1]:
+    if folders[0] == folders[1] and _is_sparse_folder(folders[0].path):
         return SparseFolderEncoder(folders[0], settings)
     of_query, of_document = (_torch_tower(folder.path, settings) for folder in folders)
     towers = (of_document if folders[0] == folders[1] else of_query, of_document)
     return MaskedLanguageEncoder(folders, towers, settings)
 
 
+def _is_sparse_folder(folder: Path) -> bool:
+    """Return whether a folder's modules are a SparseEncoder's.
+
+    Other modules sentence-transformers would take for one too, with a head of random weights.
+    """
+    modules = folder / "modules.json"
+    if not modules.is_file():
+        return False
+    stated = read_json(folder / "config_sentence_transformers.json").get("model_type")
+    return stated == "SparseEncoder" or "sparse_encoder" in modules.read_text(encoding="utf-8")
+
+
 def _torch_tower(folder: Path, settings: SparseSettings) -> TermLogits:
-    require_head(folder, "ForMaskedLM", "a masked language model")
+    require_head(folder, "ForMaskedLM", "a SparseEncoder or a masked language model")
     return TorchTermLogits(folder, input_length(folder, settings.max_tokens))
 
 
