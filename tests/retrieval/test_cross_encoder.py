@@ -344,6 +344,8 @@ def test_positions_below_the_padding_tokens_are_of_no_use(tmp_path) -> None:
     config = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert folders.input_length(tmp_path, None) == 512
+    (tmp_path / "config.json").write_text(json.dumps({**config, "pad_token_id": None}))
+    assert folders.input_length(tmp_path, None) == 512  # null was a TypeError
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
     assert folders.input_length(tmp_path, None) == 514
 

@@ -105,7 +105,8 @@ def input_length(folder: Path, stated: int | None) -> int:
     config = read_json(folder / "config.json")
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and config.get("model_type") in _COUNTED_FROM_PADDING:
-        positions -= config.get("pad_token_id", 1) + 1
+        pad = config.get("pad_token_id")
+        positions -= (1 if pad is None else pad) + 1  # null, as left out, is RoBERTa's own: 1
     found = (read_json(folder / "tokenizer_config.json").get("model_max_length"), positions)
     own = min((int(n) for n in found if isinstance(n, (int, float))), default=_COMMON_LENGTH)
     if stated is not None and stated > own:
