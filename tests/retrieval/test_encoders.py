@@ -568,6 +568,8 @@ def test_a_sentence_transformers_folder_by_its_own_modules_and_prompts(tmp_path)
     vector = states_of(tiny, [*ids_of("word8 " + TEXTS[2])[:4], SEP])[0]
     assert close(own.encode_queries([TEXTS[2]]), [vector / np.linalg.norm(vector)])
     assert own.max_tokens == 5
+    with pytest.raises(UsageError, match="max_tokens must be 512 or less"):
+        open_encoder(Settings(str(folder), max_tokens=600))
     assert own.document_fingerprint != encoder.document_fingerprint
 
 

@@ -484,6 +484,8 @@ def test_a_sentence_transformers_folder_is_used_by_its_own_modules(torch_folder,
     assert list(encoder.terms) == VOCABULARY
     assert len(encoder.encode_queries([]).bounds) == 1
     assert encoder.separator == "[SEP]"
+    with pytest.raises(UsageError, match=f"max_tokens must be {POSITIONS} or less"):
+        open_sparse_encoder(SparseSettings(str(tmp_path / "own"), max_tokens=100))
 
 
 @pytest.mark.torch

@@ -135,6 +135,20 @@ def test_lengths_count_the_special_tokens_and_can_be_stated(tmp_path):
 
 
 @pytest.mark.torch
+def test_more_tokens_than_the_model_has_are_refused_when_it_is_opened(tmp_path):
+    """They ended in torch, at the first long text."""
+    folder = colbert(tmp_path / "c")
+    for side in ("query_tokens", "document_tokens"):
+        with pytest.raises(UsageError, match=rf"{side} must be 64 or less .* got 100; give {side}"):
+            open_token_encoder(TokenSettings(str(folder), **{side: 100}))
+    long = colbert(tmp_path / "long", doc_maxlen=220)
+    with pytest.raises(UsageError, match=r"document_tokens must be 64 or less .* got 220"):
+        open_token_encoder(TokenSettings(str(long)))
+    stated = open_token_encoder(TokenSettings(str(long), document_tokens=64))
+    assert len(stated.encode_documents(["word1 " * 100]).vectors) == 64
+
+
+@pytest.mark.torch
 def test_batch_mates_move_a_vector_by_rounding_alone(tmp_path):
     encoder = open_token_encoder(TokenSettings(str(colbert(tmp_path / "c"))))
     whole = encoder.encode_documents(TEXTS)

@@ -90,7 +90,11 @@ class ColBERTEncoder(TokenEncoder):
     """One transformer for both sides."""
 
     def __init__(self, folder: ModelFolder, settings: TokenSettings) -> None:
-        """Remember what to load; lengths that are stated stand above the checkpoint's own."""
+        """Remember what to load; lengths that are stated stand above the checkpoint's own.
+
+        Raises:
+            UsageError: the model has fewer positions than are asked for.
+        """
         self._model = TorchModel(folder.path)
         own = token_convention(folder.path)
         self._convention = c = dataclasses.replace(
@@ -100,6 +104,8 @@ class ColBERTEncoder(TokenEncoder):
         )
         self._lock = Lock()
         self._positions = input_length(folder.path, None)
+        input_length(folder.path, c.query_tokens, "query_tokens")
+        input_length(folder.path, c.document_tokens, "document_tokens")
         self.document_fingerprint = fingerprint(
             ["tokens", folder.digest, c.document_tokens, c.markers, c.skips_punctuation]
         )

@@ -23,6 +23,7 @@ __all__ = [
     "onnx_pair",
     "read_json",
     "require_head",
+    "require_length",
     "require_torch",
     "without_bars",
 ]
@@ -96,8 +97,13 @@ def _named_in(model: Path, size_bytes: int, changed_ns: int) -> tuple[str, ...]:
     return tuple(sorted(places))
 
 
-def input_length(folder: Path, stated: int | None) -> int:
+def input_length(folder: Path, stated: int | None, name: str = "max_tokens") -> int:
     """Return the tokens that inputs of a model are cut to: as stated, else the model's own length.
+
+    Args:
+        folder: the model's folder.
+        stated: the length that is asked for.
+        name: of the parameter that states it.
 
     Raises:
         UsageError: the model has fewer positions than are asked for.
@@ -111,9 +117,16 @@ def input_length(folder: Path, stated: int | None) -> int:
     own = min((int(n) for n in found if isinstance(n, (int, float))), default=_COMMON_LENGTH)
     if stated is not None and stated > own:
         raise UsageError(
-            f"max_tokens must be {own} or less for {folder}; got {stated}; give max_tokens={own}"
+            f"{name} must be {own} or less for {folder}; got {stated}; give {name}={own}"
         )
     return stated or own
+
+
+def require_length(folder: Path, stated: int | None) -> None:
+    """Raise UsageError unless the transformers among a folder's modules can read so many tokens."""
+    for config in sorted(folder.rglob("config.json")):
+        if "max_position_embeddings" in read_json(config):
+            input_length(config.parent, stated)
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ def open_encoder(settings: Settings) -> Encoder:
     Raises:
         ArtifactError: no such model can be had, or a pinned file is another one.
         MissingExtraError: the model needs the extra `torch`.
+        UsageError: the model has fewer positions than are asked for.
     """
     files = minilm_files(settings.encoder)
     if files is not None:

@@ -14,7 +14,7 @@ from limbeck.errors import UsageError
 from limbeck.fingerprint import digest, fingerprint
 from limbeck.retrieval.encoders.base import Encoder, encodable
 from limbeck.retrieval.encoders.conventions import Convention
-from limbeck.retrieval.encoders.folders import ModelFolder, without_bars
+from limbeck.retrieval.encoders.folders import ModelFolder, require_length, without_bars
 from limbeck.types import Document
 
 __all__ = ["SentenceEncoder"]
@@ -32,7 +32,11 @@ class SentenceEncoder(Encoder):
             folder: the model's folder.
             convention: how the model is used; what it leaves open, the model's own files say.
             similarity_stated: whether a user stands behind the similarity, or only a default.
+
+        Raises:
+            UsageError: the model has fewer positions than are asked for.
         """
+        require_length(folder.path, convention.max_tokens)
         self._folder = folder.path
         self._convention = convention
         self._similarity_stated = similarity_stated

@@ -27,6 +27,7 @@ from limbeck.retrieval.encoders.folders import (
     onnx_files,
     read_json,
     require_head,
+    require_length,
     require_torch,
     without_bars,
 )
@@ -201,7 +202,12 @@ class SparseFolderEncoder(SparseEncoder):
     """A sentence-transformers SparseEncoder folder, used by its own modules and prompts."""
 
     def __init__(self, folder: ModelFolder, settings: SparseSettings) -> None:
-        """Remember what to load."""
+        """Remember what to load.
+
+        Raises:
+            UsageError: the model has fewer positions than are asked for.
+        """
+        require_length(folder.path, settings.max_tokens)
         self._folder = folder.path
         self._max_tokens = settings.max_tokens
         self._lock = Lock()
