@@ -12,6 +12,7 @@ import pytest
 
 from limbeck.errors import ArtifactError, UsageError
 from limbeck.retrieval.encoders.base import unit
+from limbeck.retrieval.encoders.colbert import token_convention
 from limbeck.retrieval.encoders.token_opening import open_token_encoder
 from limbeck.retrieval.encoders.tokens import TokenSettings
 from limbeck.types import Document
@@ -186,6 +187,63 @@ def test_a_multi_vector_folder_is_used_by_its_own_modules(tmp_path):
     assert encoder.dim == 8
     with pytest.raises(UsageError, match="states its own lengths"):
         open_token_encoder(TokenSettings(str(tmp_path / "saved"), query_tokens=30))
+
+
+def renamed(folder: Path, architecture: str, *, pickled: bool = False) -> Path:
+    """Bring a checkpoint to what v1's code saves: no artifact.metadata, maybe pickled weights."""
+    import torch
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "config.json").read_text()) | {"architectures": [architecture]}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "artifact.metadata").unlink()
+    if pickled:
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    return folder
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("architecture", ["ColBERT", "BertModel"])
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_checkpoint_of_v1_is_a_colbert_with_v1s_lengths(architecture, pickled, tmp_path):
+    """Taken for a plain transformer, it lost its linear map, markers and [MASK] without a word."""
+    same = colbert(tmp_path / "same", query_maxlen=32, doc_maxlen=64)
+    theirs = renamed(colbert(tmp_path / "v1"), architecture, pickled=pickled)
+    found = token_convention(theirs)
+    assert (found.query_tokens, found.document_tokens) == (32, 180)
+    own = open_token_encoder(TokenSettings(str(same)))
+    encoder = open_token_encoder(TokenSettings(str(theirs), document_tokens=64))
+    assert np.allclose(encoder.encode_queries(TEXTS).vectors, own.encode_queries(TEXTS).vectors)
+    assert np.allclose(encoder.encode_documents(TEXTS).vectors, own.encode_documents(TEXTS).vectors)
+
+
+@pytest.mark.torch
+def test_a_checkpoint_as_v1s_training_saves_it_is_converted_as_the_docs_say(tmp_path, monkeypatch):
+    import torch
+    import transformers
+    from safetensors.torch import load_file
+
+    own = renamed(colbert(tmp_path / "own"), "ColBERT")
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    saved = {"epoch": 0, "model_state_dict": load_file(own / "model.safetensors")}
+    torch.save(saved, trained / "colbert.dnn")
+    for place in (trained, trained / "colbert.dnn"):
+        with pytest.raises(ArtifactError, match=r"colbert\.dnn is a checkpoint of v1's training"):
+            open_token_encoder(TokenSettings(str(place)))
+    page = (Path(__file__).parents[2] / "docs" / "nodes" / "maxsim.md").read_text(encoding="utf-8")
+    for loader in (transformers.AutoConfig, transformers.AutoTokenizer):
+        load = loader.from_pretrained  # of the folder, in place of what the hub would give
+        monkeypatch.setattr(loader, "from_pretrained", lambda name, load=load, **k: load(own, **k))
+    monkeypatch.chdir(trained)
+    exec(page.split("```py\n")[1].split("```")[0])
+    monkeypatch.undo()
+    made, expected = (
+        open_token_encoder(TokenSettings(str(place), document_tokens=64)).encode_queries(TEXTS)
+        for place in (trained / "colbert", own)
+    )
+    assert np.array_equal(made.vectors, expected.vectors)
 
 
 def pylate(folder: Path, source: Path) -> Path:

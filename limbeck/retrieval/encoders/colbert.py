@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import dataclasses
 import string
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +40,11 @@ __all__ = ["ColBERTEncoder", "TokenConvention", "token_convention"]
 _BATCH_TOKENS = 8192
 """Tokens of a padded batch."""
 
-_ARCHITECTURE = "HF_ColBERT"
-_QUERY_TOKENS, _DOCUMENT_TOKENS = 32, 220
-"""Lengths where a checkpoint states none: the defaults of the released code's main branch."""
+_QUERY_TOKENS, _DOCUMENT_TOKENS = 32, {"HF_ColBERT": 220, "ColBERT": 180}
+"""Lengths where a checkpoint states none, by architecture: those of the released code; ColBERT is
+what v1's class is called, which states nothing but that."""
+
+_LINEAR = "linear.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +71,22 @@ class TokenConvention:
 
 
 def token_convention(folder: Path) -> TokenConvention:
-    """Return how the checkpoint in a folder is used, by its config.json and artifact.metadata."""
-    if _ARCHITECTURE not in (read_json(folder / "config.json").get("architectures") or []):
+    """Return how the checkpoint in a folder is used, by its config.json and artifact.metadata.
+
+    A ColBERT that was saved as a BertModel is known by its linear map, and taken for one of v1.
+    That punctuation is skipped where nothing is stated is the paper's word, and that of the
+    commands in v1's README; its code wants it said.
+    """
+    named = read_json(folder / "config.json").get("architectures") or []
+    of_architecture = [_DOCUMENT_TOKENS[name] for name in named if name in _DOCUMENT_TOKENS]
+    if not of_architecture and "BertModel" in named and _LINEAR in _weight_names(folder):
+        of_architecture = [_DOCUMENT_TOKENS["ColBERT"]]
+    if not of_architecture:
         return TokenConvention()
     stated = read_json(folder / "artifact.metadata")
     return TokenConvention(
         query_tokens=int(stated.get("query_maxlen") or _QUERY_TOKENS),
-        document_tokens=int(stated.get("doc_maxlen") or _DOCUMENT_TOKENS),
+        document_tokens=int(stated.get("doc_maxlen") or of_architecture[0]),
         markers=(
             stated.get("query_token_id") or "[unused0]",
             stated.get("doc_token_id") or "[unused1]",
@@ -199,25 +211,43 @@ class ColBERTEncoder(TokenEncoder):
         return found
 
 
+def _weight_names(folder: Path) -> Collection[str]:
+    """Return the names of a checkpoint's weights."""
+    from safetensors import safe_open
+
+    if not (folder / "model.safetensors").is_file():
+        return _pickled(folder).keys()
+    with safe_open(folder / "model.safetensors", framework="np") as weights:
+        return frozenset(weights.keys())
+
+
+def _pickled(folder: Path) -> dict[str, Any]:
+    """Return the weights in pytorch_model.bin, read without unpickling code; none without it."""
+    import torch
+
+    file = folder / "pytorch_model.bin"
+    if not file.is_file():
+        return {}
+    weights: dict[str, Any] = torch.load(
+        file, map_location="cpu", weights_only=True, mmap=is_zipfile(file)
+    )
+    return weights
+
+
 def _linear_weight(folder: Path) -> Any:
-    """Return the weight of the linear map, shape (dim, width), read without unpickling code.
+    """Return the weight of the linear map, shape (dim, width).
 
     Raises:
         ArtifactError: the checkpoint holds none.
     """
-    import torch
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
-    if (folder / "model.safetensors").is_file():
-        weights = load_file(folder / "model.safetensors")
-    elif (folder / "pytorch_model.bin").is_file():
-        weights = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
-    else:
-        weights = {}
-    found = weights.get("linear.weight")
-    if found is None:
+    if _LINEAR not in _weight_names(folder):
         raise ArtifactError(
-            f"{folder} must hold a ColBERT with linear.weight in model.safetensors or "
+            f"{folder} must hold a ColBERT with {_LINEAR} in model.safetensors or "
             "pytorch_model.bin; it does not; fetch the model again"
         )
-    return found.float()
+    if not (folder / "model.safetensors").is_file():
+        return _pickled(folder)[_LINEAR].float()
+    with safe_open(folder / "model.safetensors", framework="pt") as weights:
+        return weights.get_tensor(_LINEAR).float()

@@ -15,6 +15,7 @@ from limbeck.errors import ArtifactError, MissingExtraError, UsageError
 from limbeck.fingerprint import digest
 
 __all__ = [
+    "WEIGHTS",
     "ModelFiles",
     "ModelFolder",
     "input_length",
@@ -30,7 +31,7 @@ __all__ = [
 
 _READ = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")
 _NOT_READ = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "training*")
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _ONNX_NAMES = ("model.onnx", "onnx/model.onnx")
 
 _LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff]\x01)")
@@ -73,7 +74,7 @@ def onnx_files(folder: Path) -> ModelFiles | None:
     the hub does.
     """
     pair = onnx_pair(folder)
-    if pair is None or any(file for weights in _WEIGHTS for file in folder.glob(weights)):
+    if pair is None or any(file for weights in WEIGHTS for file in folder.glob(weights)):
         return None
     beside = [folder / name for name in ("config.json", "tokenizer_config.json")]
     read = [*pair, *(file for file in (*beside, *_external(pair[0])) if file.is_file())]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
+from limbeck.errors import ArtifactError
 from limbeck.retrieval.encoders.colbert import ColBERTEncoder
 from limbeck.retrieval.encoders.conventions import MINILM, convention
-from limbeck.retrieval.encoders.folders import ModelFolder, model_folder, require_torch
+from limbeck.retrieval.encoders.folders import WEIGHTS, ModelFolder, model_folder, require_torch
 from limbeck.retrieval.encoders.minilm import ModelFiles, minilm_files
 from limbeck.retrieval.encoders.multi_vector import MultiVectorFolderEncoder, is_multi_vector
 from limbeck.retrieval.encoders.onnx import OnnxTokenEncoder
@@ -27,15 +29,30 @@ def open_token_encoder(settings: TokenSettings) -> TokenEncoder:
             states are taken as they are.
 
     Raises:
-        ArtifactError: no such model can be had, or a pinned file is another one.
+        ArtifactError: no such model can be had, a pinned file is another one, or a checkpoint of
+            ColBERT v1 is as its training saves it.
         MissingExtraError: the model needs the extra `torch`.
         UsageError: the model has fewer positions than are asked for.
     """
     files = minilm_files(settings.encoder)
     if files is not None:
         return _opened_onnx(files, settings)
+    _require_converted(Path(settings.encoder))
     require_torch(f"the token encoder {settings.encoder!r}")
     return _opened_torch(model_folder(settings.encoder), settings)
+
+
+def _require_converted(place: Path) -> None:
+    """Raise ArtifactError for a checkpoint as ColBERT v1's training saves it, or a folder of one.
+
+    It has neither tokenizer nor configuration, and the optimiser's state beside the weights.
+    """
+    found = [place] if place.suffix == ".dnn" and place.is_file() else sorted(place.glob("*.dnn"))
+    if found and not any(file for weights in WEIGHTS for file in place.glob(weights)):
+        raise ArtifactError(
+            "a ColBERT must be a folder with config.json, a tokenizer and model.safetensors; "
+            f"{found[0]} is a checkpoint of v1's training; convert it as docs/nodes/maxsim.md shows"
+        )
 
 
 @lru_cache(maxsize=8)
