@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import limbeck
+from limbeck.fingerprint import digest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "limbeck"
@@ -54,6 +55,26 @@ def _imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found |= {f"{node.module}.{a.name}" for a in node.names} | {node.module}
     return {name for name in found if name.startswith("limbeck.")}
+
+
+def _compiled() -> list[tuple[Path, list[Path]]]:
+    """Modules whose compiled code numba keeps, each with those that it imports."""
+    modules = _modules()
+    kept = [file for file in modules.values() if "cache=True" in file.read_text(encoding="utf-8")]
+    return [(file, sorted(modules[m] for m in _imports(file) & modules.keys())) for file in kept]
+
+
+def test_compiled_code_is_not_kept_when_what_it_is_built_on_changes():
+    """numba asks only whether a function's own file has changed, so that must change too.
+
+    In the order of imports: what is written here is part of what a later module is built on.
+    """
+    built = [(file, below) for file, below in _compiled() if below]
+    assert {file.name for file, _ in built} == {"_maxsim.py", "_centroid_kernels.py"}
+    for file, below in sorted(built, key=lambda pair: len(pair[1])):
+        expected = digest(*(each.read_text(encoding="utf-8") for each in below))
+        line = f'_BUILT_ON = "{expected}"'
+        assert line in file.read_text(encoding="utf-8").splitlines(), f"{file.name}: {line}"
 
 
 def _layer(module: str) -> int:

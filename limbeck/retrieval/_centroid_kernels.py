@@ -33,6 +33,10 @@ __all__ = [
     "write_products",
 ]
 
+_BUILT_ON = "a0cd82e4b5f7d3a829edbfb5a3cdc3d4"
+"""Digest of the kernels imported here. numba, whose cache looks at this file alone, would run their
+old code after an upgrade; a test says what must stand here."""
+
 _U = np.uint64
 """Unsigned indexes spare a test for negative ones, which would keep loops from being vectors."""
 

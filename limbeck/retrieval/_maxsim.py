@@ -18,6 +18,10 @@ from limbeck.retrieval._lanes import HAS_DOT_BYTES, PANEL, ROWS, STEP, byte_tile
 
 __all__ = ["score_codes", "score_floats", "score_halves"]
 
+_BUILT_ON = "c1ce1149a32077a0e0ed9ab958dc86bc"
+"""Digest of the kernels imported here. numba, whose cache looks at this file alone, would run their
+old code after an upgrade; a test says what must stand here."""
+
 _U = np.uint64
 """Unsigned indexes spare a test for negative ones, which would keep loops from being vectors."""
 
