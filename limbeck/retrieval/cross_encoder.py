@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -82,6 +83,11 @@ class CrossEncoder(Scorer):
         """Return the digest of the model, once it is found: a check must not fetch one."""
         return None if self.opened is None else self.opened.fingerprint
 
+    @cached_property
+    def _model(self) -> PairModel:
+        """The model, found once: to find it, all of its weights are read, or the hub is asked."""
+        return self.opened or open_pair_model(self._settings)
+
     def scores(self, queries: Sequence[Query], run: Run) -> NDArray[np.float32]:
         """Return the logit of each hit with its query, shape (n_hits,)."""
         texts = {int(row): self._text(run, int(row)) for row in np.unique(run.rows)}
@@ -93,8 +99,7 @@ class CrossEncoder(Scorer):
         if not pairs:
             return np.zeros(0, dtype=np.float32)
         distinct = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
-        model = self.opened or open_pair_model(self._settings)
-        logits = model.logits(list(distinct))
+        logits = self._model.logits(list(distinct))
         return logits[[distinct[pair] for pair in pairs]]
 
     def _text(self, run: Run, row: int) -> str:

@@ -96,8 +96,9 @@ class MaxSim(Scorer):
         """Return the digest of the encoder, once it is found: a check must not fetch one."""
         return None if self.opened is None else self.opened.fingerprint
 
-    @property
+    @cached_property
     def _encoder(self) -> TokenEncoder:
+        """The encoder, found once: to find it, all of its weights are read."""
         return self.opened or open_token_encoder(self._settings)
 
     def scores(self, queries: Sequence[Query], run: Run) -> NDArray[np.float32]:

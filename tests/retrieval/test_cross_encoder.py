@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from limbeck.corpus import Corpus
 from limbeck.errors import ArtifactError, CheckError, MissingExtraError, UsageError
 from limbeck.progress import listening
+from limbeck.retrieval import cross_encoder as module
 from limbeck.retrieval.bm25 import BM25
 from limbeck.retrieval.cross_encoder import CrossEncoder
 from limbeck.retrieval.encoders import folders, pair_models, session
@@ -118,6 +119,16 @@ def test_equal_pairs_of_texts_are_scored_once(mini_corpus) -> None:
     run = CrossEncoder("x", opened=model)(queries, all_hits(mini_corpus, queries))
     assert len(model.seen) == len(set(model.seen)) == len(mini_corpus) - 1
     assert run.scores[run.segment(0)].tolist() == run.scores[run.segment(1)].tolist()
+
+
+def test_a_node_finds_its_model_once(mini_corpus, monkeypatch) -> None:
+    """Where it is not bound, each call asked the hub again."""
+    asked: list[PairSettings] = []
+    monkeypatch.setattr(module, "open_pair_model", lambda s: asked.append(s) or Counting())
+    node, query = CrossEncoder("x"), [Query("a", "fusion")]
+    for _ in range(3):
+        node(query, all_hits(mini_corpus, query))
+    assert len(asked) == 1
 
 
 def test_what_is_read(mini_corpus) -> None:

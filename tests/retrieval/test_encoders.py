@@ -288,6 +288,19 @@ def test_a_wrong_sha256_is_refused_wherever_it_lies(
         open_encoder(Settings(encoder))
 
 
+def test_pinned_files_are_read_once_until_they_change(pinned, tmp_path, monkeypatch) -> None:
+    """They were read for each query of a node that is not bound."""
+    folder, read = pair_in(tmp_path), []
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: read.append(1) or real(*given))
+    for _ in range(3):
+        assert minilm.minilm_files(str(folder)) is not None
+    assert len(read) == 2
+    pair_in(tmp_path, model=b"tampered")
+    with pytest.raises(ArtifactError, match="must have the sha256"):
+        minilm.minilm_files(str(folder))
+
+
 def test_a_folder_of_the_pinned_files_is_minilm(pinned, tmp_path) -> None:
     assert isinstance(open_encoder(Settings(str(pair_in(tmp_path)))), OnnxEncoder)
 

@@ -120,6 +120,16 @@ def test_another_encoder_is_another_fingerprint_once_it_is_found(encoder, monkey
     assert MaxSim().origin == MaxSim().bind(None).fingerprint != bound.origin
 
 
+def test_a_node_finds_its_encoder_once(encoder, everything, monkeypatch):
+    """Where it is not bound, each call read all weights again, for their digest."""
+    asked = []
+    monkeypatch.setattr(maxsim, "open_token_encoder", lambda s: asked.append(s) or encoder)
+    node = MaxSim()
+    for _ in range(3):
+        node(QUERIES, everything)
+    assert len(asked) == 1
+
+
 def test_wrong_parameters_are_refused():
     for wrong in ({"precision": "int3"}, {"depth": 0}, {"query_tokens": 2}, {"encoder": " "}):
         with pytest.raises(UsageError, match="must be"):

@@ -18,6 +18,7 @@ __all__ = [
     "WEIGHTS",
     "ModelFiles",
     "ModelFolder",
+    "content_digest",
     "input_length",
     "model_folder",
     "onnx_files",
@@ -78,7 +79,7 @@ def onnx_files(folder: Path) -> ModelFiles | None:
         return None
     beside = [folder / name for name in ("config.json", "tokenizer_config.json")]
     read = [*pair, *(file for file in (*beside, *_external(pair[0])) if file.is_file())]
-    return ModelFiles(*pair, digest(*(_content_of(file) for file in read)))
+    return ModelFiles(*pair, digest(*(content_digest(file) for file in read)))
 
 
 def _external(model: Path) -> list[Path]:
@@ -227,18 +228,18 @@ def _digest(folder: Path) -> str:
     read = [file for file in files if _is_read(file.relative_to(folder))]
     parts: list[str] = []
     for file in read:
-        parts += [file.relative_to(folder).as_posix(), _content_of(file)]
+        parts += [file.relative_to(folder).as_posix(), content_digest(file)]
     return digest(*parts)
 
 
-def _content_of(file: Path) -> str:
+def content_digest(file: Path) -> str:
+    """Return the sha256 of a file's content; it is read again only where the file has changed."""
     found = file.stat()
-    return _content_digest(file, found.st_size, found.st_mtime_ns)
+    return _read_digest(file, found.st_size, found.st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)
-def _content_digest(file: Path, size_bytes: int, changed_ns: int) -> str:  # noqa: ARG001 - a key
-    """Return the digest of a file, read once as long as its size and its time stay."""
+def _read_digest(file: Path, size_bytes: int, changed_ns: int) -> str:  # noqa: ARG001 - a key
     with open(file, "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

@@ -11,14 +11,13 @@ fingerprint, and an index made with one is not searched with the other.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from limbeck.errors import ArtifactError
 from limbeck.retrieval.encoders.conventions import MINILM
-from limbeck.retrieval.encoders.folders import ModelFiles, onnx_pair
+from limbeck.retrieval.encoders.folders import ModelFiles, content_digest, onnx_pair
 
 __all__ = ["FOLDER_VARIABLE", "ModelFiles", "find_minilm", "minilm_files"]
 
@@ -178,8 +177,7 @@ def _checked(model: Path, tokenizer: Path) -> ModelFiles:
 
 
 def _require_pinned(path: Path, pinned: dict[str, str]) -> str:
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = content_digest(path)
     if found not in pinned:
         raise ArtifactError(
             f"{path} must have the sha256 {' or '.join(pinned)}; it has {found}; "
