@@ -16,7 +16,10 @@ from limbeck.types import UNIT_KINDS, Query, Run
 __all__ = ["Cutoff"]
 
 _NEVER_NEGATIVE = UNIT_KINDS | {"bm25", "rrf"}
-"""Score kinds with a true zero, so that a share of the best score means something."""
+"""Score kinds with a true zero, so that a share of the best score means something.
+
+By the formula "robertson", bm25 falls below it where more than half of all documents hold a term.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,9 @@ class Cutoff(Reranker):
             model. A query may end without hits, which is an answer too.
         kind: the score kind that `least` was chosen for; a run of another one is refused.
         share: a hit must have this share of the query's best score, in (0, 1]. For score kinds
-            without negative scores only; the best hit stays.
+            without negative scores only, but for bm25, which the formula "robertson" lets fall
+            below 0: a hit may lie as far below a negative best score, in proportion to its size, as
+            it may below a positive one. The best hit stays.
         drop: the ranking ends where the score falls most between two neighbours, if that fall is
             this share or more of the way from the best hit to the last one, in (0, 1]. It fits
             every score kind; the last hit is part of the measure, so put a `top` before it.
@@ -98,10 +103,16 @@ class Cutoff(Reranker):
         if self.least is not None:
             n_kept = min(n_kept, int(np.count_nonzero(scores >= np.float32(self.least))))
         if self.share is not None:
-            n_kept = min(n_kept, max(1, int(np.count_nonzero(exact >= self.share * exact[0]))))
+            least = _share_of(exact[0], self.share)
+            n_kept = min(n_kept, max(1, int(np.count_nonzero(exact >= least))))
         if self.drop is not None:
             n_kept = min(n_kept, _before_drop(exact, self.drop, max(self.keep, 1)))
         return max(n_kept, self.keep)
+
+
+def _share_of(best: float, share: float) -> float:
+    """Return the score that is below the best one by 1 - share of its size."""
+    return min(share * best, (2.0 - share) * best)
 
 
 def _before_drop(scores: NDArray[np.float64], drop: float, keep: int) -> int:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limbeck.corpus import Corpus
 from limbeck.errors import DataError, UsageError
 from limbeck.pipeline import Given
+from limbeck.retrieval.bm25 import BM25
 from limbeck.retrieval.cutoff import Cutoff
 from limbeck.types import Query
 from tests.fakes import Listed, run_of
@@ -32,7 +34,18 @@ def test_share_is_of_the_best_score():
     assert _kept(Cutoff(share=0.5), [10.0, 6.0, 5.0, 4.9]) == [10.0, 6.0, 5.0]
     assert _kept(Cutoff(share=1.0), [2.0, 2.0, 1.0]) == [2.0, 2.0]
     assert _kept(Cutoff(share=0.5), [0.0, 0.0]) == [0.0, 0.0]
-    assert _kept(Cutoff(share=0.5), [-1.0, -2.0]) == [-1.0]  # robertson's bm25 can be below 0
+
+
+def test_share_is_as_wide_below_a_negative_best_score_as_below_a_positive_one():
+    """Robertson's bm25 may be below 0; half of -1 was -.5, which nothing has, so one hit stayed."""
+    assert _kept(Cutoff(share=0.5), [-1.0, -1.5, -1.75, -2.0]) == [-1.0, -1.5]
+    assert _kept(Cutoff(share=1.0), [-1.0, -1.0, -1.1]) == [-1.0, -1.0]
+    assert _kept(Cutoff(share=0.5), [0.0, -0.5]) == [0.0]
+    texts = ["common", "common common", "common common common", "common other"]
+    corpus = Corpus.from_documents({"_id": str(n), "text": text} for n, text in enumerate(texts))
+    found = BM25.index(corpus, formula="robertson")("common")
+    assert found.scores.max() < 0.0
+    assert len((BM25.index(corpus, formula="robertson") >> Cutoff(share=0.5))("common").rows) == 4
 
 
 def test_drop_cuts_before_the_largest_fall():
