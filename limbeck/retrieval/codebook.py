@@ -141,6 +141,7 @@ class Codebook:
             sums = self._turned[cells[block]] + decoded(codes[block], bits)
             made[block] = np.sqrt(np.einsum("nd,nd->n", sums, sums))
         factors = 1.0 / np.where(made > 0.0, made, 1.0)
+        factors[~vectors.any(axis=1)] = 0.0  # a vector of zeros stays one
         halves = factors.astype(np.float16).view(np.uint16).astype(np.uint32)
         codes[:, -1] |= halves << np.uint32(16)
         return cells.astype(np.uint16), codes

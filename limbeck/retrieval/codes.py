@@ -87,7 +87,8 @@ def quantise(vectors: NDArray[np.float32], bits: int, *, unit: bool = False) -> 
     Args:
         vectors: what to quantise.
         bits: of each dimension.
-        unit: choose scales that bring the vectors to length 1, instead of those nearest to them.
+        unit: choose scales that bring the vectors to length 1, instead of those nearest to them; a
+            vector of zeros stays one.
     """
     blocks = range(0, max(len(vectors), 1), _BLOCK)
     made = [_quantised(vectors[at : at + _BLOCK], bits, unit=unit) for at in blocks]
@@ -102,6 +103,7 @@ def _quantised(vectors: NDArray[np.float32], bits: int, *, unit: bool) -> NDArra
     levels = codes - np.float32(middle(bits))
     squared = (levels * levels).sum(axis=1)
     scales = 1.0 / np.sqrt(squared) if unit else (turned * levels).sum(axis=1) / squared
+    scales[~turned.any(axis=1)] = 0.0  # no code stands for 0
     tokens = np.empty((len(vectors), width_of(vectors.shape[1], bits)), dtype=np.uint32)
     tokens[:, :-1] = _packed(codes.astype(np.uint32), bits)
     tokens[:, -1] = scales.astype(np.float16).view(np.uint16)

@@ -84,7 +84,18 @@ def test_more_centroids_than_distinct_vectors() -> None:
 
 
 def test_a_vector_that_is_its_centroid_has_no_residual() -> None:
-    codebook = Codebook.of(np.zeros((1, 32), dtype=np.float32))
-    cells, codes = codebook.coded(np.zeros((2, 32), dtype=np.float32), 2)
+    codebook = Codebook.of(vectors_of(1, 32))
+    cells, codes = codebook.coded(np.repeat(codebook.centroids, 2, axis=0), 2)
     assert cells.tolist() == [0, 0]
-    assert (codes[:, -1] == np.uint32(0x3C00) << np.uint32(16)).all()  # scale 0, factor 1
+    scales, factors = np.split(codes[:, -1:].copy().view(np.float16), 2, axis=1)
+    np.testing.assert_allclose(scales, 0.0, atol=1e-6)
+    np.testing.assert_allclose(factors, 1.0, atol=1e-2)
+
+
+def test_a_vector_of_noughts_stays_one() -> None:
+    """Brought to length 1, what its centroid and its residual leave would be near some queries."""
+    book, given = Codebook.of(vectors_of(4, 32)), np.zeros((2, 32), dtype=np.float32)
+    given[1] = vectors_of(1, 32, seed=1)
+    _, codes = book.coded(given, 1)
+    factors = codes[:, -1:].copy().view(np.float16)[:, 1]
+    assert factors[0] == 0.0 < factors[1]

@@ -77,8 +77,12 @@ def test_codes_lie_where_they_are_said_to(bits):
 
 
 @pytest.mark.parametrize("bits", BITS)
-def test_a_vector_of_noughts_stays_one(bits):
-    assert not decoded(quantise(np.zeros((2, 32), np.float32), bits), bits).any()
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_vector_of_noughts_stays_one(unit, bits):
+    """At length 1 it would be near some queries, by chance."""
+    given = np.concatenate([np.zeros((2, 32), np.float32), vectors(1, 32)])
+    made = decoded(quantise(given, bits, unit=unit), bits)
+    assert made.any(axis=1).tolist() == [False, False, True]
     assert quantise(np.zeros((0, 32), np.float32), bits).shape == (0, width_of(32, bits))
 
 
