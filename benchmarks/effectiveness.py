@@ -39,6 +39,9 @@ from limbeck.eval.measures import evaluate
 from limbeck.pipeline import Node
 from limbeck.types import Qrels
 
+_PAIRS = 20
+"""Hits that a cross-encoder reads for a query: as large as MiniLM it reads some 20 in a second."""
+
 _FEW, _PASSAGE_TOKENS = 5, 128
 """Hits that an LLM reads for a query, and tokens of each."""
 
@@ -68,8 +71,8 @@ def systems(splade: str | None, cross_encoder: str | None) -> dict[str, Callable
             (_BM25, Splade(splade)), method="linear", normalise="minmax"
         )
     if cross_encoder:
-        rows["bm25, then cross-encoder of 100"] = lambda: (
-            _BM25.top(100) >> CrossEncoder(cross_encoder)
+        rows[f"bm25, then cross-encoder of {_PAIRS}"] = lambda: (
+            _BM25.top(_PAIRS) >> CrossEncoder(cross_encoder)
         )
     return rows
 
@@ -97,6 +100,7 @@ def main() -> None:
     parser.add_argument("--splade", help="the folder of a learned sparse model")
     parser.add_argument("--cross-encoder", help="the folder of a cross-encoder")
     parser.add_argument("--llm", help="a back-end and a model, such as llamacpp:smollm2")
+    parser.add_argument("--only", default="", help="rows whose names hold this")
     parser.add_argument("--queries", type=int, help="queries of each collection, the first ones")
     options = parser.parse_args()
     data = [first(Dataset.load(folder), options.queries) for folder in options.folders]
@@ -106,6 +110,8 @@ def main() -> None:
     print("| system | " + " | ".join(d.name for d in data) + " |")
     print("|---" * (len(data) + 1) + "|")
     for name, make in rows.items():
+        if options.only not in name:
+            continue
         cells = " | ".join(cell(make(), each) for each in data)
         print(f"| {name} | {cells} |", flush=True)
 
