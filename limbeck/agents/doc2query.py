@@ -27,8 +27,9 @@ class Doc2Query(Expander, Prompting):
     """Documents expanded by queries that an LLM writes, each a sample of its own.
 
     What was written lies in the LLM's cassette: a build that was stopped goes on where it was. A
-    blank document is not sent. A document whose calls fail stops the build unless `tolerate` allows
-    it, for an index must not have half its queries because a server was down.
+    blank document is not sent. A document that lacks queries because calls failed, all of them or
+    some, stops the build unless `tolerate` allows it: an index is kept for good, and must not have
+    half its queries because a server was down.
 
     Paper: Nogueira, Yang, Lin, Cho, "Document Expansion by Query Prediction", arXiv 1904.08375
     (2019), who train a sequence-to-sequence model. We differ: an LLM writes without training, by a
@@ -38,7 +39,7 @@ class Doc2Query(Expander, Prompting):
         n: queries written for each document.
         max_tokens: tokens of each query at most.
         document_tokens: a document is cut to so many tokens in the prompt.
-        tolerate: share of the documents that may be left without queries by calls that failed.
+        tolerate: share of the documents that may lack queries, some or all, because calls failed.
     """
 
     name: ClassVar[str] = "doc2query"
@@ -69,7 +70,7 @@ class Doc2Query(Expander, Prompting):
         """Return the queries of each document, by row.
 
         Raises:
-            LLMError: more documents than tolerated got no query because calls failed.
+            LLMError: more documents than tolerated lack queries because calls failed.
         """
         written = [Written()] * len(corpus)
         asked = [row for row, d in enumerate(corpus.documents()) if d.contents.strip()]
@@ -79,8 +80,8 @@ class Doc2Query(Expander, Prompting):
             generations = self.generated([self._messages(corpus.document(row)) for row in chunk])
             for row, generation in zip(chunk, generations, strict=True):
                 written[row] = self._read(generation)
-                if not generation.texts:
-                    failed.append(generation.failure or "")
+                if generation.failure is not None:
+                    failed.append(generation.failure)
             self._require_few(failed, len(asked))
         return written
 
@@ -97,9 +98,9 @@ class Doc2Query(Expander, Prompting):
     def _require_few(self, failed: Sequence[str], n_asked: int) -> None:
         if len(failed) > self.tolerate * n_asked:
             raise LLMError(
-                f"{self.name} must have an answer for each document; {len(failed):,} of "
-                f"{n_asked:,} have none, the first for: {failed[0]}; what was recorded is kept, so "
-                "run again, or say how many may be missing with `tolerate`"
+                f"{self.name} must have {self.n} answers for each document; {len(failed):,} of "
+                f"{n_asked:,} documents have fewer, the first for: {failed[0]}; what was recorded "
+                "is kept, so run again, or give as `tolerate` the share that may lack some"
             )
 
     def max_shown_tokens(self) -> int:

@@ -78,11 +78,26 @@ def test_it_has_the_defaults_it_states():
 
 def test_a_document_whose_calls_fail_stops_the_build():
     llm = _llm(Writer(fails="Postings"))
-    with pytest.raises(LLMError, match=r"1 of 2 have none, the first for: http 500.*tolerate"):
+    with pytest.raises(LLMError, match=r"1 of 2 documents have fewer.*http 500.*tolerate"):
         Doc2Query(llm, n=2).write(CORPUS)
     with metered() as meter:
         assert _texts(Doc2Query(llm, n=2, tolerate=0.5))["b"] == ()
     assert meter.notes["doc2query: fewer than 2 queries of a document (http 500)"] == 1
+
+
+def test_a_document_with_half_its_samples_stops_the_build_too():
+    """An index of half the queries was built and kept for good, and nothing filled it later."""
+    whole = Writer()
+
+    def half(messages, sample):
+        if sample % 2:
+            raise Failed("http 503", retry=False)
+        return whole(messages, sample)
+
+    llm = _llm(half, samples_per_call=1)
+    with pytest.raises(LLMError, match=r"4 answers.*2 of 2 documents have fewer.*http 503"):
+        Doc2Query(llm, n=4).write(CORPUS)
+    assert len(_texts(Doc2Query(llm, n=4, tolerate=1.0))["a"]) == 2
 
 
 def test_no_query_in_an_answer_is_a_note_and_no_failure():
