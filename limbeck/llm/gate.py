@@ -16,6 +16,7 @@ from limbeck.llm.ledger import Ledger
 from limbeck.llm.llamacpp import LlamaCpp, LlamaCppTokenizer
 from limbeck.llm.openai_compatible import OpenAICompatible
 from limbeck.llm.rate import RateLimit
+from limbeck.llm.refusals import Refusals
 from limbeck.llm.request import Call, Layer, Reply
 from limbeck.llm.retry import Retry
 from limbeck.llm.scripted import Scripted, replies_in_turn
@@ -71,7 +72,7 @@ class Gate:
         if settings.cassette is not None and settings.cassette_mode != "off":
             self._tape = Tape(settings.cassette, recorded=not settings.calls_nobody)
         layer = self._taped(unrecorded) if settings.calls_nobody else self._taped(self._calls())
-        return SingleFlight(layer, price=settings.price)
+        return SingleFlight(Refusals(layer), price=settings.price)
 
     def _calls(self) -> Layer:
         """Return the layers between the cassette and the model."""

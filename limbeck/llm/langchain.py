@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import LLMError
 from limbeck.llm.backend import Completion, Completions
+from limbeck.llm.refusals import Refused, passing
 from limbeck.llm.request import Abandoned, Failed, Request
 from limbeck.llm.secrets import Scrubber
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
 __all__ = ["LangChain", "name_of"]
-
-_RETRIED = frozenset({408, 409, 425, 429})
 
 
 def name_of(chat_model: BaseChatModel) -> str:
@@ -89,15 +88,16 @@ def _failure(error: Exception) -> Exception:
     status = getattr(error, "status_code", None)
     name = type(error).__name__
     if isinstance(status, int):
-        if status in _RETRIED or status >= 500:
+        if passing(status):
             return Failed(f"http {status}")
         what = f"http {status}"
     elif isinstance(error, (TypeError, ValueError, NotImplementedError)):
         what = name
     else:
         return Failed("timeout" if "timeout" in name.lower() else name)
-    return LLMError(
+    message = (
         f"the chat model must take the call; it raised {what}: {Scrubber(())(str(error))[:300]}; "
         "look at its key and name; where it takes no temperature, top_p, max_tokens or seed in "
         "invoke, set them on it and use from_langchain(..., sampling=False)"
     )
+    return Refused.of(status, str(error), message) if isinstance(status, int) else LLMError(message)

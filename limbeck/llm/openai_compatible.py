@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import LLMError, UsageError
 from limbeck.llm.backend import Completion, Completions
+from limbeck.llm.refusals import Refused, passing
 from limbeck.llm.request import Abandoned, Failed, Request, Token
 from limbeck.llm.scoring import scored, scoring_body
 from limbeck.llm.secrets import Scrubber
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenAICompatible"]
 
-_RETRIED = frozenset({408, 409, 425, 429})
 _LONGEST_MESSAGE = 300
 _MENDS = {
     400: "shorten the prompt, or drop the parameter that the server does not know",
@@ -34,7 +34,6 @@ _MENDS = {
     402: "pay the account's bill",
     403: "give a key that may use this model",
     404: "look at the model's name and at base_url, which mostly ends with /v1",
-    413: "shorten the prompt",
     422: "drop the parameter that the server does not know",
 }
 
@@ -199,12 +198,14 @@ class OpenAICompatible:
         status = error.status_code
         if error.code == "content_filter":
             return Failed("content filter", retry=False)
-        if (status in _RETRIED or status >= 500) and error.code != "insufficient_quota":
+        if passing(status) and error.code != "insufficient_quota":
             return Failed(f"http {status}", retry_after_s=_retry_after_s(error.response.headers))
         mend = "top up the account" if status == 429 else _MENDS.get(status)
-        return LLMError(
+        return Refused.of(
+            status,
+            f"{error.code} {error.message}",
             f"{self._model} must be served to us; the server answered http {status}: "
-            f"{self._short(error.message)}; {mend or 'look at base_url'}"
+            f"{self._short(error.message)}; {mend or 'look at base_url'}",
         )
 
     def _short(self, message: str) -> str:

@@ -51,4 +51,7 @@ def streamed(layer: Layer, request: Request) -> Iterator[str]:
             f"{request.model}: the budget is used up; raise max_usd, max_calls or max_tokens"
         )
     if failure:
-        raise LLMError(f"{request.model} must answer to the end; it did not: {failure}; ask again")
+        raise LLMError(
+            f"{request.model} must answer to the end; it did not: {failure}; ask again, or mend "
+            "the prompt where that is named"
+        )

@@ -140,6 +140,27 @@ def test_what_never_passes_ends_at_once_with_the_mend(error):
     assert "planted" not in str(caught.value)
 
 
+def test_a_refusal_costs_its_own_prompt_alone_once_another_was_answered():
+    """A provider's 400 for one prompt ended the batch."""
+    llm, _ = _failing(_StatusError(413))
+    assert llm.generate([user("long")])[0].failure == "prompt too long"
+    llm, _ = _failing(_StatusError(400))
+    with pytest.raises(LLMError, match="http 400"):
+        llm.generate([user("bad")])
+    answers = iter(["fine", _StatusError(400)])
+
+    class Refuses(FakeListChatModel):
+        def _call(self, *args, **kwargs):
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    llm = LLM.from_langchain(Refuses(responses=["x"]))
+    assert llm.generate([user("good")])[0].failure is None
+    assert llm.generate([user("bad")])[0].failure == "http 400"
+
+
 def test_a_model_that_hangs_is_left_in_time():
     slow = FakeListChatModel(responses=["x"], sleep=0.5)
     llm = dataclasses.replace(LLM.from_langchain(slow), timeout_s=0.05, retries=0)

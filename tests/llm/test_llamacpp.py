@@ -100,9 +100,10 @@ def test_streaming_log_probabilities_and_schemas(smollm2):
 
 
 @pytest.mark.servers
-def test_a_prompt_longer_than_the_context_is_told_with_the_mend(smollm2):
-    with pytest.raises(LLMError, match=r"http 400: .*context size.*shorten the prompt"):
-        smollm2.generate([user("water " * 3000)])
+def test_a_prompt_longer_than_the_context_costs_itself_alone(smollm2):
+    long, short = smollm2.generate([user("water " * 3000), user("water")], max_tokens=4)
+    assert (long.texts, long.failure) == ((), "prompt too long")
+    assert short.failure is None
 
 
 @pytest.mark.servers

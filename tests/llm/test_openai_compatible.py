@@ -143,6 +143,66 @@ def test_statuses_that_never_pass_end_at_once_with_the_mend(ask, status, mend):
     assert error.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    ("status", "message", "code"),
+    [
+        (400, "This model's maximum context length is 4096 tokens. However, you requested", 400),
+        (400, "the request exceeds the available context size, try increasing it", 400),
+        (400, "The decoder prompt is longer than the maximum model length of 4096.", None),
+        (400, "no", "context_length_exceeded"),
+        (413, "Payload Too Large", None),
+    ],
+)
+def test_a_prompt_that_is_too_long_costs_itself_alone(ask, status, message, code):
+    """One such prompt ended the batch, and with it an evaluation; here it even comes first."""
+
+    def script(body, n):
+        long = "long" in body["messages"][0]["content"]
+        return _error(status, message, code=code) if long else chat("fine")
+
+    llm, server = ask(script, concurrency=1)
+    generations = llm.generate([user("long"), user("a"), user("b")])
+    assert [g.failure for g in generations] == ["prompt too long", None, None]
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_refusal_costs_its_own_prompt_alone_once_another_was_answered(ask, status):
+    """It ended the batch, whatever had been answered before."""
+
+    def script(body, n):
+        return _error(status) if "bad" in body["messages"][0]["content"] else chat("fine")
+
+    llm, _ = ask(script, concurrency=1)
+    with pytest.raises(LLMError, match=f"http {status}"):
+        llm.generate([user("bad"), user("a")])
+    generations = llm.generate([user("a"), user("bad"), user("b")])
+    assert [g.failure for g in generations] == [None, f"http {status}", None]
+
+
+def test_a_refused_parameter_stops_at_once_though_others_were_answered(ask):
+    def script(body, n):
+        return _error(400, "unknown parameter") if "seed" in body else chat("fine")
+
+    llm, _ = ask(script)
+    assert llm.generate([user("a")])[0].failure is None
+    with pytest.raises(LLMError, match="drop the parameter that the server does not know"):
+        llm.generate([user("a"), user("b")], seed=1)
+
+
+def test_a_run_with_a_refused_prompt_ends_as_well_from_its_cassette(ask, tmp_path):
+    """With all others recorded, the refused prompt is the only one that is asked again."""
+
+    def script(body, n):
+        return _error(400) if "bad" in body["messages"][0]["content"] else chat("fine")
+
+    for _ in range(2):
+        llm, server = ask(script, concurrency=1, cassette=tmp_path / "tape")
+        assert [g.failure for g in llm.generate([user("a"), user("bad")])] == [None, "http 400"]
+        llm.close()
+    assert len(server.asked) == 1
+
+
 def test_what_a_server_without_a_key_says_is_told_whole(ask):
     told = "tool_choice must be auto or none"
     llm, _ = ask(lambda body, n: Answer(400, {"error": {"message": told}}))
