@@ -115,6 +115,17 @@ def _progress_bars() -> Iterator[None]:
             yield
 
 
+@contextmanager
+def _noted() -> Iterator[dict[str, int]]:
+    """Yield the notes of the work inside; at its end they stand on standard error."""
+    from limbeck.meter import metered
+
+    with metered() as meter:
+        yield meter.notes
+    for message, times in meter.notes.items():
+        click.echo(f"{_line(message)} ({times:,} times)", err=True)
+
+
 @_limbeck.command("eval")
 @click.argument("spec", type=click.Path(path_type=Path))
 @_DATA
@@ -314,7 +325,7 @@ def _index(spec: Path, data: tuple[str, ...]) -> None:
         missing = ", ".join(name for name in read.indexes if name not in own)
         raise click.UsageError(f"{missing} name no corpus; add --data FOLDER")
     corpora: list[Corpus | None] = [_corpus(name) for name in data] or [None]
-    with closing(_taped(read, cache_folder())) as taped:
+    with closing(_taped(read, cache_folder())) as taped, _noted():
         for corpus in corpora:
             for name, index in taped.indexes.items():
                 bound = index.bind(corpus)
@@ -350,10 +361,11 @@ def _search(
     if read.kinds()[name] is None:
         raise click.UsageError(f"{name} ends in no run; name a pipeline that ends in a retriever")
     corpus = _corpus(data[0]) if data else None
-    with closing(read):
+    with closing(read), _noted() as notes:
         run = _bound(node, corpus).top(k)([query])
     if as_json:
         found = {"query": query, "pipeline": name, "kind": run.kind, "hits": list(_hits(run))}
+        found["notes"] = notes
         click.echo(json.dumps(found, ensure_ascii=False))
         return
     for hit in _hits(run):

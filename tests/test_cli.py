@@ -149,6 +149,28 @@ def test_search_says_when_the_pipeline_gives_no_more_hits(place, capsys):
     assert _run(capsys, *command, 3)[2] == ""
 
 
+def test_search_tells_what_was_degraded(place, capsys):
+    """Hits that no LLM had looked at were shown as if it had, with nothing said."""
+    text = SPEC.replace("llm: small, n: 1", "llm: mute, n: 1")
+    mute = "mute: {backend: openai, model: m, cassette: tape, cassette_mode: replay}"
+    (place / "spec.yaml").write_text(text.replace("llms: {", f"llms: {{{mute}, "))
+    (place / "tape.jsonl").write_text("")
+    command = ("search", place / "spec.yaml", "--pipeline", "lamer", "index", "--data", "mini")
+    status, out, err = _run(capsys, *command)
+    assert (status, bool(out)) == (0, True)
+    assert "lamer: LLM call failed (not in the cassette) (1 times)" in err
+    _, out, _ = _run(capsys, *command, "--json")
+    assert json.loads(out)["notes"]["lamer: LLM call failed (not in the cassette)"] == 1
+    _, out, _ = _run(capsys, *command[:3], "bm25", *command[4:], "--json")
+    assert json.loads(out)["notes"] == {}
+
+
+def test_index_tells_what_was_degraded(place, capsys):
+    (place / "spec.yaml").write_text(EXPANDED.replace("[a mill]", "['...']"))
+    status, _, err = _run(capsys, "index", place / "spec.yaml", "--data", place / "docs")
+    assert (status, "fewer than 3 queries of a document" in err) == (0, True)
+
+
 def test_eval_leaves_out_what_ends_in_no_run(place, capsys):
     text = SPEC.replace("  own: [own]\n", "")
     (place / "spec.yaml").write_text(text)
