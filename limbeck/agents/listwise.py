@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ class Listwise(LLMReranker):
     answer that ranks nothing leaves the window as it is.
 
     With `repeats`, each window is asked several times at once, after the first time with its
-    passages shuffled, so that no passage keeps the place which the LLM favours; the answers are
+    passages shuffled, so that no passage keeps the place which the LLM favours. No order is shown
+    twice: two passages are asked about twice, however many repeats there are. The answers are
     aggregated by Borda count, the mean of a passage's ranks. Mean reciprocal rank would let one
     answer that puts a passage first outweigh the others, which is what repeats are against.
 
@@ -47,14 +49,16 @@ class Listwise(LLMReranker):
     Attributes:
         window: passages in a prompt.
         step: hits by which the window moves up.
-        passes: passes at most; one that changes nothing is the last.
-        repeats: times that each window is asked.
+        passes: passes at most; one that changes nothing is the last, unless a window of it had no
+            answer: then nothing says that the order is right.
+        repeats: times that each window is asked, in as many orders.
         seed: of the shuffles.
         passage_words: each passage is cut to so many words.
         max_tokens: tokens of each answer at most.
     """
 
     name: ClassVar[str] = "listwise"
+    version: ClassVar[int] = 2
     places: ClassVar[frozenset[str]] = frozenset({"query", "passages"})
     extras: ClassVar[frozenset[str]] = frozenset({"n"})
 
@@ -104,24 +108,27 @@ class Listwise(LLMReranker):
         order = list(range(len(passages)))
         draw = random.Random(self.seed)  # noqa: S311 - shuffles against position bias
         for _ in range(self.passes):
-            before = order.copy()
+            before, answered = order.copy(), True
             for where in windows(len(order), self.window, self.step):
-                order[where] = yield from self._ranked(query, passages, order[where], draw)
-            if order == before:
+                ranked = yield from self._ranked(query, passages, order[where], draw)
+                answered = answered and ranked is not None
+                order[where] = ranked or order[where]
+            if answered and order == before:
                 break
         return ranks(order, self.depth)
 
     def _ranked(
         self, query: str, passages: Sequence[str], members: list[int], draw: random.Random
-    ) -> Steps[list[int]]:
-        """Return the members of a window in their new order."""
-        shown = [members, *(draw.sample(members, len(members)) for _ in range(self.repeats - 1))]
+    ) -> Steps[list[int] | None]:
+        """Return the members of a window in their new order; None where no answer ranks them."""
+        shown = _orders(members, self.repeats, draw)
         generations = yield [self._prompt(query, [passages[i] for i in each]) for each in shown]
         named = [
             self._named(generation, each)
             for generation, each in zip(generations, shown, strict=True)
         ]
-        return borda([_completed(each, members) for each in named if each], members)
+        rankings = [_completed(each, members) for each in named if each]
+        return borda(rankings, members) if rankings else None
 
     def _prompt(self, query: str, passages: Sequence[str]) -> Prompt:
         numbered = "\n".join(f"[{i}] {passage}" for i, passage in enumerate(passages, start=1))
@@ -147,6 +154,16 @@ def windows(n: int, window: int, step: int) -> list[slice]:
         return []
     starts = [*range(n - window, 0, -step), 0]
     return [slice(start, min(start + window, n)) for start in starts]
+
+
+def _orders(members: list[int], n: int, draw: random.Random) -> list[list[int]]:
+    """Return n different orders, as many as there are if they are fewer; the first is as given."""
+    orders = [members]
+    while len(orders) < min(n, math.factorial(len(members))):
+        drawn = draw.sample(members, len(members))
+        if drawn not in orders:
+            orders.append(drawn)
+    return orders
 
 
 def _completed(named: list[int], members: Sequence[int]) -> list[int]:

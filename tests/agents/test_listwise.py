@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from limbeck.agents.listwise import Listwise, borda, windows
 from limbeck.corpus import Corpus
+from limbeck.llm.request import Failed
 from limbeck.meter import metered
 from limbeck.types import Run
 from tests.agents.oracle import Heard, llm, ranks, shown, shuffled, worths
@@ -103,6 +104,40 @@ def test_repeats_show_other_orders_and_undo_a_love_of_the_first_place():
     other = Heard(biased)
     Listwise(llm(other), repeats=7, seed=1)(["what"], run=run)
     assert sorted(other.prompts) != sorted(heard.prompts)
+
+
+def test_a_pass_without_answers_is_not_the_last():
+    """A pass whose calls failed changed nothing, and was taken for one that found all in order."""
+    asked = []
+
+    def late(messages, sample):
+        asked.append(messages)
+        if len(asked) == 1:
+            raise Failed("http 500")
+        return ranks(messages, sample)
+
+    run = shuffled(8)
+    found = Listwise(llm(late), passes=3)(["what"], run=run)
+    assert worths(found) == sorted(worths(run), reverse=True)
+    assert len(asked) == 3  # the one that failed, the one that ranks, the one that changes nothing
+
+
+@pytest.mark.parametrize(("n", "asked"), [(2, 2), (3, 6), (8, 9)])
+def test_repeats_show_no_order_twice(n, asked):
+    """Equal prompts have equal answers: an order drawn twice was counted twice and asked once."""
+    sent = []
+
+    def script(messages, sample):
+        sent.append(tuple(shown(messages)))
+        return ranks(messages, sample)
+
+    node = Listwise(llm(script), repeats=9)
+    steps = node.scored("what", [f"A passage of worth {worth}." for worth in range(n)])
+    prompts = next(steps)
+    assert len(prompts) == len(set(prompts)) == asked
+    found = Listwise(llm(script), repeats=9)(["what"], run=shuffled(n))
+    assert worths(found) == list(range(47, 47 - n, -1))
+    assert len(set(sent)) == asked
 
 
 def test_borda_by_hand():
