@@ -68,8 +68,16 @@ class Node(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of class version, parameters, and the artefacts, prompts and models they name."""
-        parameters = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.compare}
+        """Digest of class version, parameters, and the artefacts, prompts and models they name.
+
+        A path whose field says `metadata={"place": True}` is left out: what lies there counts, and
+        `content` returns that.
+        """
+        parameters = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.compare and not f.metadata.get("place")
+        }
         content = [self.name, self.version, parameters, self.content()]
         return fingerprint(content)
 

@@ -26,7 +26,7 @@ LAYERS = [
     {"errors"},
     {"fingerprint", "meter", "progress"},
     {"types"},
-    {"artifact", "corpus", "execution"},
+    {"artifact", "corpus", "execution", "files"},
     {"pipeline"},
     {"registry"},
     {"prompts", "llm"},

@@ -13,6 +13,7 @@ from limbeck.agents import weights
 from limbeck.agents.rewriter import LLMRewriter
 from limbeck.corpus import read_jsonl
 from limbeck.errors import DataError, Problem, UsageError
+from limbeck.files import resolved
 from limbeck.pipeline import Given
 from limbeck.prompts.template import fill
 from limbeck.types import Expansion, Message, Query, Run
@@ -38,7 +39,7 @@ class Query2Doc(LLMRewriter):
     name: ClassVar[str] = "query2doc"
     places: ClassVar[frozenset[str]] = frozenset({"query", "examples"})
 
-    examples: Path | None = field(default=None, kw_only=True)
+    examples: Path | None = field(default=None, kw_only=True, metadata={"place": True})
     shots: int = field(default=4, kw_only=True)
     passage_tokens: int = field(default=128, kw_only=True)
     seed: int = field(default=0, kw_only=True)
@@ -46,7 +47,7 @@ class Query2Doc(LLMRewriter):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.examples is not None:
-            object.__setattr__(self, "examples", Path(self.examples))
+            object.__setattr__(self, "examples", resolved(self.examples))
         if self.shots < 1 or self.passage_tokens < 1:
             raise UsageError(
                 f"shots and passage_tokens of query2doc must be 1 or more; got {self.shots}, "

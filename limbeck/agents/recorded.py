@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from limbeck.agents.weights import METHODS
-from limbeck.corpus import read_jsonl
 from limbeck.errors import DataError, Problem, UsageError
-from limbeck.fingerprint import digest
+from limbeck.files import content_of, lines_by_id, resolved
 from limbeck.meter import note
 from limbeck.pipeline import Given, Rewriter
 from limbeck.types import Expansion, Query, Run
@@ -30,42 +29,31 @@ class Recorded(Rewriter):
     the run's notes say how many did.
 
     Attributes:
-        path: the file.
+        path: the file; its content is in the fingerprint, not where it lies.
         method: "expanded" searches that string alone; another name weighs `text` as that method
             does ("verbatim" leaves the query out).
     """
 
     name: ClassVar[str] = "recorded"
 
-    path: Path
+    path: Path = field(metadata={"place": True})
     method: Method = field(default="expanded", kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))
+        object.__setattr__(self, "path", resolved(self.path))
         if self.method != "expanded" and self.method not in METHODS:
             known = ", ".join(("expanded", *METHODS))
             raise UsageError(f"method of recorded must be one of {known}; got {self.method!r}")
 
     @cached_property
     def _texts(self) -> dict[str, tuple[str, ...]]:
-        found: dict[str, tuple[str, ...]] = {}
-        for where, value in read_jsonl(self.path):
-            query_id = value.get("query_id")
-            if not isinstance(query_id, str) or query_id in found:
-                raise DataError(
-                    f"{where} must have a `query_id` of its own, a string; got {query_id!r}"
-                )
-            found[query_id] = _strings(value, self.method, where)
-        return found
+        return lines_by_id(
+            self.path, "query_id", lambda value, where: _strings(value, self.method, where)
+        )
 
     def content(self) -> object:
         """Return the digest of the file."""
-        try:
-            return digest(self.path.read_bytes())
-        except OSError as error:
-            raise DataError(
-                f"{self.path} must be a readable JSONL file; got: {error.strerror}; give another"
-            ) from error
+        return content_of(self.path)
 
     def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
         """Examine also whether the file is there."""
@@ -88,7 +76,7 @@ class Recorded(Rewriter):
         return METHODS[method](query.text, texts)
 
 
-def _strings(value: dict[str, object], method: str, where: str) -> tuple[str, ...]:
+def _strings(value: Mapping[str, Any], method: str, where: str) -> tuple[str, ...]:
     key = "expanded" if method == "expanded" else "text"
     recorded = value.get(key)
     texts = [recorded] if isinstance(recorded, str) else recorded

@@ -12,6 +12,7 @@ from threading import TIMEOUT_MAX
 from typing import Any, Literal, get_args
 
 from limbeck.errors import UsageError
+from limbeck.files import resolved
 from limbeck.fingerprint import fingerprint
 from limbeck.llm import llamacpp
 from limbeck.llm.backend import Backend
@@ -101,6 +102,8 @@ class Settings:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         for complaint in self._complaints():
             raise UsageError(f"{self.model}: {complaint}")
+        if self.cassette is not None:
+            object.__setattr__(self, "cassette", resolved(self.cassette))
 
     @property
     def family(self) -> Family:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from limbeck.corpus import Corpus, encodable, read_jsonl
+from limbeck.corpus import Corpus, encodable
 from limbeck.errors import DataError, Problem
-from limbeck.fingerprint import digest
+from limbeck.files import content_of, lines_by_id, resolved
 from limbeck.meter import note
 from limbeck.retrieval.expansion import Expander, Written
 
@@ -26,24 +26,19 @@ class RecordedQueries(Expander):
     stay as they are, and the notes say how many do.
 
     Attributes:
-        path: the file.
+        path: the file; its content is in the fingerprint, not where it lies.
     """
 
     name: ClassVar[str] = "recorded-queries"
 
-    path: Path
+    path: Path = field(metadata={"place": True})
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))
+        object.__setattr__(self, "path", resolved(self.path))
 
     def content(self) -> object:
         """Return the digest of the file."""
-        try:
-            return digest(self.path.read_bytes())
-        except OSError as error:
-            raise DataError(
-                f"{self.path} must be a readable JSONL file; got: {error.strerror}; give another"
-            ) from error
+        return content_of(self.path)
 
     def examine_inside(self, place: str, problems: list[Problem]) -> None:
         """Examine whether the file is there."""
@@ -53,15 +48,7 @@ class RecordedQueries(Expander):
 
     @cached_property
     def _written(self) -> dict[str, Written]:
-        found: dict[str, Written] = {}
-        for where, value in read_jsonl(self.path):
-            doc_id = value.get("doc_id")
-            if not isinstance(doc_id, str) or doc_id in found:
-                raise DataError(
-                    f"{where} must have a `doc_id` of its own, a string; got {doc_id!r}"
-                )
-            found[doc_id] = _read(value, where)
-        return found
+        return lines_by_id(self.path, "doc_id", _read)
 
     def write(self, corpus: Corpus) -> Sequence[Written]:
         """Return the recorded queries of each document, by row.
@@ -81,7 +68,7 @@ class RecordedQueries(Expander):
         return written
 
 
-def _read(value: dict[str, object], where: str) -> Written:
+def _read(value: Mapping[str, Any], where: str) -> Written:
     """Return the queries of a line that are not blank, with their scores."""
     texts, scores = value.get("text"), value.get("score", [])
     texts = [texts] if isinstance(texts, str) else texts

@@ -66,11 +66,35 @@ def test_a_malformed_line_is_named(path, line, method, said):
 
 
 def test_the_fingerprint_is_that_of_the_content(path, tmp_path):
+    """It was that of the path too, and this test made its copy and never looked at it."""
     copy = tmp_path / "copy.jsonl"
     copy.write_bytes(path.read_bytes())
     before = Recorded(path).fingerprint
+    assert Recorded(copy).fingerprint == before
+    assert Recorded(path, method="mugi").fingerprint != before
     path.write_text(json.dumps(LINES[0]) + "\n")
     assert Recorded(path).fingerprint != before
+
+
+def test_one_file_is_one_node_whatever_its_path_is_called(path, monkeypatch):
+    """A relative path made another node of the same file, and was lost when the folder changed."""
+    monkeypatch.chdir(path.parent)
+    relative = Recorded("recorded.jsonl")
+    linked = path.with_name("linked.jsonl")
+    linked.symlink_to(path)
+    for other in (Recorded(path), Recorded("../" + path.parent.name + "/recorded.jsonl")):
+        assert other == relative
+        assert hash(other) == hash(relative)
+        assert other.fingerprint == relative.fingerprint
+    assert Recorded(linked) == relative
+    monkeypatch.chdir("/")
+    (query,) = relative([Query("a", "q")])
+    assert query.weighted_texts() == [("q q one two", 1.0)]
+
+
+def test_a_path_that_no_file_can_have_is_refused():
+    with pytest.raises(UsageError, match="a path must name a file"):
+        Recorded("a\0b")
 
 
 def test_a_missing_file_is_found_by_the_check_and_named_when_read(tmp_path):

@@ -193,9 +193,15 @@ def test_half_a_character_goes_no_further_than_the_door(corpus, tmp_path):
     assert node.expansions().of("a").texts == ("half ?",)
 
 
-def test_the_fingerprint_is_the_files_not_its_names(tmp_path):
+def test_the_fingerprint_is_the_files_not_its_names(tmp_path, monkeypatch):
+    """An index was built again where the same file had another path."""
     path = _file(tmp_path, {"doc_id": "a", "text": ["one"]})
     before = RecordedQueries(path).fingerprint
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(path.read_bytes())
+    assert RecordedQueries(copy).fingerprint == before
+    monkeypatch.chdir(tmp_path)
+    assert RecordedQueries(path.name) == RecordedQueries(path)
     path.write_text('{"doc_id": "a", "text": ["two"]}\n')
     assert RecordedQueries(path).fingerprint != before
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from limbeck.agents.hyde import HyDE
 from limbeck.agents.lamer import LameR
+from limbeck.agents.query2doc import Query2Doc
 from limbeck.agents.recorded import Recorded
 from limbeck.corpus import Corpus
 from limbeck.errors import UsageError
@@ -20,6 +21,7 @@ from limbeck.pipeline import Pipeline, Top
 from limbeck.retrieval.bm25 import BM25
 from limbeck.retrieval.dense import Dense
 from limbeck.retrieval.fusion import Fuse
+from limbeck.retrieval.recorded_queries import RecordedQueries
 from limbeck.spec.spec import Spec
 from limbeck.spec.tapes import with_cassettes
 
@@ -93,6 +95,25 @@ def test_pipelines_composed_in_python_get_a_spec(folder):
     assert dict(again.pipelines) == dict(spec.pipelines)
     assert Spec.loads(again.dump(), folder=folder) == again
     assert text.count("k1: 1.2") == 1  # one index, used three times
+
+
+def test_relative_paths_of_python_read_back_equal(folder, monkeypatch):
+    """Read back they were absolute: no part was equal, and each was named and made again."""
+    monkeypatch.chdir(folder)
+    (folder / "r.jsonl").write_text('{"query_id": "1", "text": "x", "expanded": "x"}\n')
+    (folder / "pairs.jsonl").write_text('{"query": "q", "passage": "p"}\n')
+    llm = LLM("scripted:x", replies=("r",), cassette="tapes/x")
+    writer = Query2Doc(llm, examples="pairs.jsonl", shots=1)
+    expansion = RecordedQueries("r.jsonl")
+    spec = Spec.of(
+        {"a": Recorded("r.jsonl") >> writer >> BM25(), "b": BM25(expansion=expansion)}, folder="."
+    )
+    again = Spec.loads(spec.dump(), folder=folder)
+    assert dict(again.pipelines) == dict(spec.pipelines)
+    assert {n: p.fingerprint for n, p in again.pipelines.items()} == {
+        n: p.fingerprint for n, p in spec.pipelines.items()
+    }
+    assert again.llms == {"x": llm}
 
 
 _NODES = st.recursive(
