@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from limbeck import cli
 from limbeck.spec.spec import Spec
@@ -54,6 +55,22 @@ def test_the_specs_of_a_page_are_sound(text, tmp_path, monkeypatch):
         (tmp_path / path).mkdir()
         (tmp_path / path / "a.txt").write_text("text")
     Spec.loads(text, folder=tmp_path).check()
+
+
+_SPECS = [
+    *(c for c in _cases("yaml") if "limbeck: 1" in c.values[0]),
+    *(
+        pytest.param(path.read_text(encoding="utf-8"), id=path.name)
+        for path in sorted((ROOT / "examples").glob("*.yaml"))
+    ),
+]
+
+
+@pytest.mark.parametrize("text", [spec for spec in _SPECS if "Qwen3-" in spec.values[0]])
+def test_no_spec_lets_a_model_think_its_answer_away(text):
+    """Qwen3 thinks by default: of what these specs ask, nothing could be read."""
+    for llm in yaml.safe_load(text)["llms"].values():
+        assert '"enable_thinking": false' in llm["extra"]
 
 
 def test_every_command_that_is_shown_exists():

@@ -15,9 +15,10 @@ from limbeck.llm.tokenizer import FALLBACK
 from limbeck.meter import Usage
 from limbeck.pipeline import Given, Node
 from limbeck.prompts.template import Template, load_template
+from limbeck.prompts.thinking import without_thinking
 from limbeck.types import Message
 
-__all__ = ["Asking", "Prompting"]
+__all__ = ["Asking", "Prompting", "why_unread"]
 
 _MESSAGE_OVERHEAD_TOKENS = 16
 """Room for what a chat format adds around messages."""
@@ -202,3 +203,16 @@ class Asking(Prompting):
     def max_shown_tokens(self) -> int:
         """Return how long the query can become."""
         return self.query_tokens
+
+
+def why_unread(generation: Generation, wanted: str) -> str:
+    """Return in a few words why what is wanted could not be had from a generation."""
+    if generation.failure:
+        return generation.failure
+    if any(map(_only_thinking, generation.texts)):
+        return "nothing but <think> in the answer; switch thinking off by `extra` of the LLM"
+    return f"no {wanted} in the answer"
+
+
+def _only_thinking(text: str) -> bool:
+    return "think>" in text.lower() and not without_thinking(text).strip()

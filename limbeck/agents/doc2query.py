@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from limbeck.agents.asking import Prompting
+from limbeck.agents.asking import Prompting, why_unread
 from limbeck.corpus import Corpus
 from limbeck.errors import LLMError, Problem, UsageError
 from limbeck.llm.model import Generation
@@ -91,7 +91,7 @@ class Doc2Query(Expander, Prompting):
     def _read(self, generation: Generation) -> Written:
         texts = tuple(text for text in map(clean_query, generation.texts) if text)
         if len(texts) < self.n:
-            reason = generation.failure or "no query in the answer"
+            reason = why_unread(generation, "query")
             note(f"{self.name}: fewer than {self.n} queries of a document ({reason})")
         return Written(texts)
 

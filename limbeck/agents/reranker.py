@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from limbeck.agents.asking import Asking
+from limbeck.agents.asking import Asking, why_unread
 from limbeck.agents.likelihood import READ_TOKENS
 from limbeck.agents.placing import placed, ranks
 from limbeck.agents.rounds import Prompt, Steps, driven, together
@@ -138,7 +138,7 @@ class LLMReranker(Asking, Reranker):
 
     def unread(self, what: str, generation: Generation, wanted: str) -> None:
         """Note that an answer could not be had or read, and what became of what it was about."""
-        note(f"{self.name}: {what} ({generation.failure or f'no {wanted} in the answer'})")
+        note(f"{self.name}: {what} ({why_unread(generation, wanted)})")
 
 
 @dataclass(frozen=True)

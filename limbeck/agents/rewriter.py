@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from limbeck.agents.asking import Asking
+from limbeck.agents.asking import Asking, why_unread
 from limbeck.llm.model import Generation
 from limbeck.meter import note
 from limbeck.pipeline import Rewriter
@@ -59,7 +59,7 @@ class LLMRewriter(Asking, Rewriter):
 
     def _read(self, query: Query, generation: Generation) -> Expansion | None:
         texts = [text for text in map(clean_passage, generation.texts) if text]
-        reason = generation.failure or "no passage in the answer"
+        reason = why_unread(generation, "passage")
         if not texts:
             note(f"{self.name}: query kept its own text ({reason})")
             return None

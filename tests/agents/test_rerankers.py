@@ -358,3 +358,29 @@ def test_a_cut_sorts_no_more_than_is_returned(node):
 def test_wrong_parameters_are_refused(make, said):
     with pytest.raises(UsageError, match=said):
         make(llm(ranks))
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        Pointwise(llm(lambda m, s: "<think>\nOkay, the")),
+        Pointwise(llm(lambda m, s: "<think> yes and no"), read="text"),
+        Pairwise(llm(lambda m, s: "<think>\nPassage A is about")),
+        Setwise(llm(lambda m, s: "<think>\nThe user")),
+        Listwise(llm(lambda m, s: "<think>\n[2] > [1]\n</think>\n")),
+    ],
+    ids=lambda node: f"{node.name} {getattr(node, 'read', '')}",
+)
+def test_answers_that_hold_thinking_alone_are_said_to(node):
+    """A note said "no label in the answer", and nothing that the model had thought aloud."""
+    with metered() as meter:
+        node(["what"], run=shuffled(4))
+    (message,) = meter.notes
+    assert "nothing but <think> in the answer; switch thinking off by `extra`" in message
+
+
+def test_thinking_before_an_unreadable_answer_is_not_blamed():
+    node = Pointwise(llm(lambda m, s: "<think>hm</think> Hard to say."), read="text")
+    with metered() as meter:
+        node(["what"], run=shuffled(2))
+    assert meter.notes == {"pointwise: a hit kept its rank (no label in the answer)": 2}
