@@ -13,7 +13,7 @@ from limbeck.agents.asking import Asking, why_unread
 from limbeck.agents.likelihood import READ_TOKENS
 from limbeck.agents.placing import placed, ranks
 from limbeck.agents.rounds import Prompt, Steps, driven, together
-from limbeck.errors import UsageError
+from limbeck.errors import Problem, UsageError
 from limbeck.llm.model import Generation
 from limbeck.meter import note
 from limbeck.pipeline import Node, Reranker, Top
@@ -94,6 +94,17 @@ class LLMReranker(Asking, Reranker):
     def ask(self, prompts: Sequence[Prompt]) -> list[Generation]:
         """Return what the LLM says to the prompts of a round."""
         return self.generated(prompts, top_logprobs=self.alternatives)
+
+    def examine_llm(self, place: str, problems: list[Problem]) -> None:
+        """Append also whether more alternatives are asked for than the LLM tells."""
+        super().examine_llm(place, problems)
+        most = self.llm.max_top_logprobs
+        if most is not None and (self.alternatives or 0) > most:
+            message = (
+                f"{self.name} asks for {self.alternatives} alternatives to a token, and "
+                f"{self.llm.model} tells {most} at most"
+            )
+            problems.append(Problem(place, message, f"lower top_logprobs to {most}"))
 
     def max_answer_tokens(self) -> int:
         """Return few where the first ones are read."""

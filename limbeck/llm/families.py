@@ -27,6 +27,8 @@ class Family:
         max_tokens: the name of the parameter that bounds a completion.
         samples_per_call: completions that one request may ask for.
         context_length: tokens of prompt and completion together, None where the model decides.
+        max_top_logprobs: alternatives that are told for a token at most, None where the server
+            decides, as one of vLLM does by --max-logprobs, 20 unless given.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Family:
     supports: frozenset[str] = _CHAT
     samples_per_call: int = 128
     context_length: int | None = None
+    max_top_logprobs: int | None = None
 
 
 FAMILIES = {
@@ -49,6 +52,7 @@ FAMILIES = {
             key_variable="OPENAI_API_KEY",
             key_required=True,
             max_tokens="max_completion_tokens",
+            max_top_logprobs=20,
         ),
         Family(
             "azure",
@@ -56,6 +60,7 @@ FAMILIES = {
             key_variable="AZURE_OPENAI_API_KEY",
             key_required=True,
             max_tokens="max_completion_tokens",
+            max_top_logprobs=20,
         ),
         Family(
             "vllm",

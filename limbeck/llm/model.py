@@ -270,7 +270,7 @@ class LLM(Settings):
         _require_range("max_tokens", max_tokens, 1)
         _require_range("temperature", temperature, 0.0)
         _require_range("top_p", top_p, 0.0, 1.0)
-        _require_range("top_logprobs", top_logprobs, 0)
+        _require_range("top_logprobs", top_logprobs, 0, self.max_top_logprobs or float("inf"))
         wanted = {"seed": seed, "logprobs": top_logprobs, "json_schema": schema}
         for capability, value in wanted.items():
             if value is not None:

@@ -159,6 +159,12 @@ class Settings:
             return None
         return self.family.key_variable
 
+    @property
+    def max_top_logprobs(self) -> int | None:
+        """Alternatives that can be asked for, None where it is the server that knows."""
+        elsewhere = self.family.name == "openai" and self.base_url is not None
+        return None if elsewhere else self.family.max_top_logprobs
+
     def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Return what tokens cost, 0 where no price is known."""
         return cost_usd(self.price, prompt_tokens, completion_tokens)

@@ -17,7 +17,7 @@ from limbeck.llm.model import LLM
 from limbeck.llm.request import Failed
 from limbeck.meter import metered
 from limbeck.pipeline import Pipeline
-from limbeck.types import Query
+from limbeck.types import Message, Query
 from tests.agents.oracle import (
     ALL,
     Heard,
@@ -257,6 +257,26 @@ def test_log_probabilities_are_missed_by_the_check_before_any_call(node, needed)
     can = dataclasses.replace(node.llm, supports=ALL, context_length=100_000)
     found = (Listed(("d1",)) >> dataclasses.replace(node, llm=can)).problems()
     assert not [p for p in found if "log-probabilities" in str(p)]
+
+
+@pytest.mark.parametrize("model", ["openai:m", "azure:m"])
+def test_more_alternatives_than_a_server_tells_are_found_before_any_call(model, monkeypatch):
+    """The check was passed, and the first call refused."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "k")
+    address = {"base_url": "http://127.0.0.1:1/v1"}
+    asked = LLM(model, **(address if model == "azure:m" else {}))
+    for node in (
+        Pointwise(asked, top_logprobs=100),
+        Setwise(asked, read="logprobs", top_logprobs=100),
+    ):
+        with pytest.raises(CheckError, match=r"asks for 100 alternatives .* tells 20 at most"):
+            (Listed(("d1",)) >> node).check()
+        (Listed(("d1",)) >> dataclasses.replace(node, top_logprobs=20)).check()
+        other = dataclasses.replace(node, llm=LLM("openai:m", **address))
+        (Listed(("d1",)) >> other).check()
+    with pytest.raises(UsageError, match=r"top_logprobs must lie in \[0, 20\]; got 21"):
+        asked.generate([[Message("user", "hi")]], top_logprobs=21)
 
 
 def test_reading_text_needs_no_log_probabilities():
