@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from limbeck.agents.likelihood import label_probabilities, mean_logprob
 from limbeck.agents.reranker import LLMReranker, Scores, require_one_of
 from limbeck.agents.rounds import Prompt, Steps
-from limbeck.errors import UsageError
+from limbeck.errors import LLMError, UsageError
 from limbeck.llm.model import Generation
 from limbeck.llm.request import Sample
 from limbeck.prompts.answers import choice
 from limbeck.prompts.tasks import load_for_task
 from limbeck.prompts.template import Template
-from limbeck.types import Message
+from limbeck.retrieval.scorer import Scorer
+from limbeck.types import Message, Query, Run
 
 __all__ = ["Method", "Pointwise", "Read"]
 
@@ -33,7 +37,7 @@ _READ = {
 
 
 @dataclass(frozen=True)
-class Pointwise(LLMReranker):
+class Pointwise(LLMReranker, Scorer):
     """The hits of a run by what an LLM says of each alone: one call a hit, all at once.
 
     - "yes-no": the probability of yes beside no (kind probability).
@@ -127,6 +131,22 @@ class Pointwise(LLMReranker):
         """Return the score of each passage: one round."""
         generations = yield [self._prompt(query, passage) for passage in passages]
         return [self._score(generation) for generation in generations]
+
+    def scores(self, queries: Sequence[Query], run: Run) -> NDArray[np.float32]:
+        """Return the score of each hit of a run, as it is told, shape (n_hits,).
+
+        Raises:
+            LLMError: a hit has none; who keeps scores must not keep a guess.
+        """
+        found = [score for of_query in self._found(queries, run) for score in of_query]
+        told = [score for score in found if score is not None]
+        if len(told) < len(found):
+            raise LLMError(
+                f"{self.name} must score each hit where its scores are kept; "
+                f"{len(found) - len(told):,} of {len(found):,} have no readable answer; run again "
+                "if calls failed, else set another `read`, or give a cross-encoder"
+            )
+        return np.array(told, dtype=np.float32)
 
     def ask(self, prompts: Sequence[Prompt]) -> list[Generation]:
         """Return what the LLM says, or what it holds of the query."""

@@ -6,13 +6,19 @@ import math
 
 import pytest
 
+from limbeck.agents.doc2query import Doc2Query
 from limbeck.agents.pointwise import Pointwise
+from limbeck.errors import LLMError
 from limbeck.llm.backend import Completion
 from limbeck.llm.model import LLM
 from limbeck.llm.request import Failed, Token
 from limbeck.meter import metered
-from tests.agents.oracle import llm, shown, shuffled, worths
+from limbeck.retrieval.expansion import Written
+from limbeck.retrieval.filtered_queries import FilteredQueries
+from limbeck.types import Query
+from tests.agents.oracle import CORPUS, llm, shown, shuffled, worths
 from tests.fakes import Listed
+from tests.retrieval.test_expansion import Known
 
 
 def test_yes_is_a_probability_beside_no():
@@ -95,3 +101,25 @@ def test_it_stands_in_a_pipeline_after_any_run():
     run = (Listed(("d3", "d1", "d2")) >> node)("what")
     assert [hit.doc_id for hit in run.hits(0)] == ["d3", "d1"]
     assert run.kind == "grade"
+
+
+def test_it_filters_the_queries_of_documents():
+    """doc2query-- took any reranker that scores each hit by itself, but none that asks an LLM."""
+    texts = (("d47", ("of worth", "of sand")), ("d46", ("of sand", "of worth")))
+    judge = Pointwise(
+        llm(lambda m, s: "3" if "of worth" in m[-1].content.split("Passage", 1)[0] else "1"),
+        method="graded",
+        read="text",
+        template="{query} Passage: {passage}",
+    )
+    node = FilteredQueries(Known(texts), judge, keep=0.5)
+    kept = {d: w for d, w in zip(CORPUS.doc_ids, node.write(CORPUS), strict=True) if w.texts}
+    assert kept == {d: Written(("of worth",), (3.0,)) for d in ("d46", "d47")}
+    writer = Doc2Query(llm(lambda m, s: "what"), n=3)
+    assert FilteredQueries(writer, judge).estimate_building(10).calls == 10 + 30
+
+
+def test_a_score_that_is_kept_is_no_guess():
+    node = Pointwise(llm(lambda m, s: "Hard to say."), read="text")
+    with pytest.raises(LLMError, match="3 of 3 have no readable answer"):
+        node.scores([Query("1", "what")], shuffled(3))
