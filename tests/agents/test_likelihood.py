@@ -77,3 +77,39 @@ def test_the_mean_of_a_text():
     assert mean_logprob(_sample()) is None
     assert mean_logprob(Sample("x")) is None
     assert mean_logprob(_sample(Token("a", -math.inf))) is None
+
+
+def test_alternatives_of_equal_text_are_added_up():
+    """Before, " Yes" and " Yes" of two token ids overwrote each other."""
+    share = math.log(0.25)
+    token = Token("Yes", share, (("Yes", share), ("Yes", share), ("No", share)))
+    assert label_probabilities(_sample(token), YES) == pytest.approx([1 / 3, 2 / 3])
+
+
+def test_the_first_token_of_a_long_label_stands_for_it():
+    """Before, "ne" of "nein" was no label, and "ja" had all the probability."""
+    token = _told(ne=0.6, Nei=0.1, ja=0.2, Ja=0.1)
+    assert label_probabilities(_sample(token), ("nein", "ja")) == pytest.approx([0.7, 0.3])
+    token = _told(_not=0.3, relevant=0.6, rel=0.1)
+    labels = ("not relevant", "relevant")
+    assert label_probabilities(_sample(token), labels) == pytest.approx([0.3, 0.7])
+
+
+def test_what_several_labels_begin_with_is_no_answer_where_it_is_likelier_than_each():
+    labels = ("sehr schwach", "sehr stark", "gar nicht")
+    assert label_probabilities(_sample(_told(sehr=0.6, gar=0.4)), labels) is None
+    told = label_probabilities(_sample(_told(gar=0.6, sehr=0.4)), labels)
+    assert told[2] == pytest.approx(1.0, abs=1e-6)
+    labels = ("relevant", "relevant in part")
+    assert label_probabilities(_sample(_told(relevant=1.0)), labels) is None
+
+
+def test_a_token_that_ends_where_a_word_does_begins_no_longer_word():
+    token = _told(no=0.6, nothing=0.1, yes=0.3)
+    labels = ("no", "nothing", "yes")
+    assert label_probabilities(_sample(token), labels) == pytest.approx([0.6, 0.1, 0.3])
+
+
+def test_a_label_in_turkish_capitals_is_its_label():
+    token, no = _told(HAYIR=0.5, hayır=0.25, Evet=0.25), "hay\u0131r"
+    assert label_probabilities(_sample(token), (no, "evet")) == pytest.approx([0.75, 0.25])
