@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +20,8 @@ __all__ = ["Method", "Read", "Setwise"]
 Method = Literal["heap", "bubble"]
 Read = Literal["text", "logprobs"]
 
-_LETTERS = string.ascii_uppercase
+_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
+"""Without I, which is also a word, and O, which is also a nought."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Setwise(SortingReranker):
 
     Attributes:
         method: "heap" or "bubble".
-        set_size: passages in a set, 2 to 26.
+        set_size: passages in a set, 2 to 24; they are lettered without I and O.
         read: "text", or "logprobs": the likeliest letter, which is told even by an answer that
             begins with another word.
         top_logprobs: alternatives that are asked for, with `read: logprobs`.
@@ -63,7 +63,9 @@ class Setwise(SortingReranker):
         require_one_of("read of setwise", self.read, get_args(Read))
         self._require_counts("top_logprobs")
         if not 2 <= self.set_size <= len(_LETTERS):
-            raise UsageError(f"set_size of setwise must lie in [2, 26]; got {self.set_size}")
+            raise UsageError(
+                f"set_size of setwise must lie in [2, {len(_LETTERS)}]; got {self.set_size}"
+            )
 
     @property
     def kind(self) -> str:

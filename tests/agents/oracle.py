@@ -59,7 +59,7 @@ def ranks(messages, sample) -> str:
 def picks(messages, sample) -> Completion:
     """Name the letter of the best passage, and be sure of it."""
     seen = shown(messages)
-    letter = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[seen.index(max(seen))]
+    letter = "ABCDEFGHJKLMNPQRSTUVWXYZ"[seen.index(max(seen))]
     return Completion(letter, "stop", (Token(letter, -0.1, ((letter, -0.1), (" Z", -3.0))),))
 
 

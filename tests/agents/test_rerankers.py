@@ -367,7 +367,7 @@ def test_a_cut_sorts_no_more_than_is_returned(node):
         (lambda m: Setwise(m, method="quick"), "method of setwise must be one of heap"),
         (lambda m: Setwise(m, read="steps"), "read of setwise must be one of text"),
         (lambda m: Setwise(m, set_size=1), "set_size of setwise must lie in"),
-        (lambda m: Setwise(m, set_size=27), "set_size of setwise must lie in"),
+        (lambda m: Setwise(m, set_size=25), r"must lie in \[2, 24\]; got 25"),
         (lambda m: Listwise(m, window=1), "window of listwise must be 2 or more"),
         (lambda m: Listwise(m, step=20), "so that windows overlap; got 20 and 20"),
         (lambda m: Listwise(m, repeats=0), "repeats of listwise must be 1 or more"),

@@ -49,3 +49,15 @@ def test_the_likeliest_letter_is_taken_where_log_probabilities_are_read():
 def test_a_letter_that_was_not_shown_is_no_choice():
     run = shuffled(4)
     assert worths(Setwise(llm(lambda m, s: "E"), best=4)(["what"], run=run)) == worths(run)
+
+
+def test_the_pronoun_i_is_no_passage():
+    """Before, the ninth passage was I, and "I cannot say." picked it."""
+    run = shuffled(24)
+    node = Setwise(llm(lambda m, s: "I cannot say."), set_size=24, best=3)
+    assert worths(node(["what"], run=run)) == worths(run)
+
+
+def test_the_largest_set_has_a_letter_for_each_passage():
+    node = Setwise(llm(picks), set_size=24, best=2, depth=24)
+    assert worths(node(["what"], run=shuffled(24)))[:2] == [47, 46]
