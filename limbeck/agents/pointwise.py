@@ -16,6 +16,7 @@ from limbeck.errors import LLMError, UsageError
 from limbeck.llm.model import Generation
 from limbeck.llm.request import Sample
 from limbeck.prompts.answers import choice
+from limbeck.prompts.labels import folded
 from limbeck.prompts.tasks import load_for_task
 from limbeck.prompts.template import Template
 from limbeck.retrieval.scorer import Scorer
@@ -81,9 +82,17 @@ class Pointwise(LLMReranker, Scorer):
         object.__setattr__(self, "labels", tuple(self.labels))
         super().__post_init__()
         self._require_counts("top_logprobs")
-        folded = {label.casefold() for label in self.labels if label.strip()}
+        self._require_labels()
+
+    def _require_labels(self) -> None:
+        if not all(isinstance(label, str) for label in self.labels):
+            raise UsageError(
+                f"labels of pointwise must be texts; got {self.labels}; write them in quotes; "
+                "without, YAML takes yes and no for booleans"
+            )
+        different = {folded(label) for label in self.labels if label.strip()}
         if self.labels and (
-            len(self.labels) not in _N_LABELS[self.method] or len(folded) != len(self.labels)
+            len(self.labels) not in _N_LABELS[self.method] or len(different) != len(self.labels)
         ):
             raise UsageError(
                 "labels of pointwise must be two words with yes-no, two to ten with graded and "

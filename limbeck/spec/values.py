@@ -33,7 +33,7 @@ def plain(entry: Entry, hint: Any, place: str, findings: Findings) -> object:
     except pydantic.ValidationError as error:
         wanted = error.errors()[0]["msg"].removeprefix("Input should be ")
         raise findings.refused(
-            place, entry, f"must be {wanted}; got {entry.plain()!r}", _mend(entry.value)
+            place, entry, f"must be {wanted}; got {entry.plain()!r}", _mend(entry.value, wanted)
         ) from None
 
 
@@ -61,7 +61,9 @@ def path_below(folder: Path, entry: Entry, place: str, findings: Findings) -> Pa
     return path
 
 
-def _mend(value: object) -> str:
+def _mend(value: object, wanted: str) -> str:
+    if wanted == "a valid string":
+        return "write texts in quotes; without, YAML takes yes, no, on and off for booleans"
     short = _SHORT_FLOAT.fullmatch(value) if isinstance(value, str) else None
     if short is None:
         return "change the value"

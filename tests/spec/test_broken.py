@@ -51,6 +51,11 @@ BROKEN: dict[str, tuple[str, int, tuple[str, ...]]] = {
         2,
         ("corpora.c.path: must be a path", "too long"),
     ),
+    "labels that YAML takes for booleans": (
+        "limbeck: 1\nllms: {x: {backend: scripted, model: x, replies: [a]}}\npipelines: {a: [{pointwise: {llm: x, labels: [no, yes]}}]}\n",
+        3,
+        ("pipelines.a.labels: must be a valid string", "write texts in quotes"),
+    ),
     "an own tag": ("limbeck: 1\npipelines: {a: !exec ls}\n", 2, ("no tags", "take it out")),
     "an alias": (
         "limbeck: 1\nindexes: &i {bm25: {bm25: {}}}\npipelines: {a: *i}\n",
