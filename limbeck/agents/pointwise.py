@@ -15,7 +15,7 @@ from limbeck.agents.rounds import Prompt, Steps
 from limbeck.errors import LLMError, UsageError
 from limbeck.llm.model import Generation
 from limbeck.llm.request import Sample
-from limbeck.prompts.answers import choice
+from limbeck.prompts.answers import choice, final_choice
 from limbeck.prompts.labels import folded
 from limbeck.prompts.tasks import load_for_task
 from limbeck.prompts.template import Template
@@ -59,8 +59,8 @@ class Pointwise(LLMReranker, Scorer):
 
     Attributes:
         method: "yes-no", "graded" or "query-likelihood".
-        read: "logprobs"; "text", the label in the answer; "steps" (graded alone), the label at the
-            end of an answer that reasons first, as in UMBRELA.
+        read: "logprobs"; "text", the label in the answer; "steps" (graded alone), the label after
+            "final score:" in an answer that reasons first, as in UMBRELA.
         labels: what is answered, from the worst to the best, in a template of your own language;
             () is no and yes, or 0 to 3. The grade of a label is its place, from 0.
         top_logprobs: alternatives that are asked for; OpenAI and vLLM tell 20 at most.
@@ -178,7 +178,9 @@ class Pointwise(LLMReranker, Scorer):
         if self._scores_query:
             return mean_logprob(sample)
         labels = self.labels or _LABELS[self.method]
-        if self.read != "logprobs":
+        if self.read == "steps":
+            return final_choice(sample.text, labels)
+        if self.read == "text":
             return choice(sample.text, labels)
         shares = label_probabilities(sample, labels)
         return None if shares is None else sum(i * share for i, share in enumerate(shares))

@@ -123,3 +123,21 @@ def test_a_score_that_is_kept_is_no_guess():
     node = Pointwise(llm(lambda m, s: "Hard to say."), read="text")
     with pytest.raises(LLMError, match="3 of 3 have no readable answer"):
         node.scores([Query("1", "what")], shuffled(3))
+
+
+def test_reasons_that_are_cut_off_are_no_grade():
+    """Before, a grade that was mentioned on the way to a final score was taken for it."""
+    said = "The query asks for a town. The passage names it, which would be a 3. The trust is 1"
+    node = Pointwise(llm(lambda m, s: Completion(said, "length")), method="graded", read="steps")
+    run = shuffled(3)
+    with metered() as meter:
+        assert worths(node(["what"], run=run)) == worths(run)
+    assert meter.notes == {"pointwise: a hit kept its rank (no label in the answer)": 3}
+
+
+def test_an_answer_that_denies_a_label_is_not_that_label():
+    run = shuffled(3)
+    for said in ("I would not say yes.", "Not a yes.", "It would be yes if it named the town."):
+        with metered() as meter:
+            Pointwise(llm(lambda m, s, said=said: said), read="text")(["what"], run=run)
+        assert meter.notes == {"pointwise: a hit kept its rank (no label in the answer)": 3}

@@ -332,7 +332,7 @@ def test_the_fingerprint_sees_how_answers_are_read(mode, monkeypatch):
     make, script = mode
     before = make(llm(script), 4).fingerprint
     assert make(llm(script), 4).fingerprint == before
-    monkeypatch.setattr("limbeck.prompts.answers.VERSION", 2)
+    monkeypatch.setattr("limbeck.prompts.answers.VERSION", 0)
     assert make(llm(script), 4).fingerprint != before
 
 
