@@ -8,7 +8,7 @@ its clause. The readings, from the most explicit to the least; the first that fi
 3. a label alone, at the beginning, "Yes, it does", or in a line of its own;
 4. a line that is nothing but a heading, in any language, and a label, "Antwort: ja";
 5. what is said of it, "I choose B", "B is more relevant", "so no";
-6. a label that explains itself, "B: since A is off the subject";
+6. a label that is explained, "B: since A is off the subject", "No it does not";
 7. the only label that is named at all, "Does it? Yes.", "Passage B answers the query".
 
 Where a reading but the first two finds several labels, it decides nothing. What a sentence denies
@@ -68,7 +68,7 @@ _QUALIFIED = (
     r"|chosen|preferred|predicted|most|more|best|better|passage|document|query) ){0,6}"
 )
 _FILLED = (
-    r"(?:(?:it|this|that|the|a|an|as|with|of|at|for|to|be|passage|document|option|text|query|score"
+    r"(?:(?:it|it's|this|that|the|a|an|as|with|of|at|for|to|be|passage|document|option|text|query|score"
     r"|grade|rating|label|relevance) ){0,8}"
 )
 _STOP = (  # what may follow the label in its clause
@@ -78,7 +78,7 @@ _STOP = (  # what may follow the label in its clause
 
 
 _CHOOSE = (
-    r"choose|chose|pick|select|prefer|say|rate|give|grade|assign|vote|go|score|judge|deserves?|gets?"
+    r"choose|chose|pick|select|prefer|say|think|rate|give|grade|assign|vote|go|score|judge|deserves?|gets?"
     r"|earns?"
 )
 _IS = (
@@ -273,8 +273,8 @@ def _forms(labels: tuple[str, ...]) -> _Forms:
         "whole": rf"{_SHOWN}(?i:{label})\Z",
         "alone": rf"{_SHOWN}{label}\Z",
         "headed": rf"\A(?!{_NO_HEADING})[^:\d]{{1,40}}: ?{_SHOWN}{label}\Z",
-        "explained": rf"{_SHOWN}{label}:",
-        "final": rf"(?:(?i:\bfinal\b[^:=]{{0,40}}?(?:[:=]|\bis\b:?)|\bboxed\b)|\AO ?[:=]) ?{ended}",
+        "explained": rf"{_SHOWN}{label}(?::|(?i: (?:it|this|the)\b))",
+        "final": r"(?:(?i:\bfinal\b[^:=\d]{0,40}?(?:[:=]|\bis\b:?)|\bboxed\b)|\AO ?[:=]) ?" + ended,
         "result": rf"\A(?i:{_QUALIFIED}{_RESULT}(?: (?:passage|document|option|score|grade|label))?"
         rf" ?[:=] ?){ended}",
     }
