@@ -68,6 +68,7 @@ class Pointwise(LLMReranker, Scorer):
     """
 
     name: ClassVar[str] = "pointwise"
+    rehearsed: ClassVar[bool] = False  # other scorers are; a rehearsal must cost nothing
     places: ClassVar[frozenset[str]] = frozenset({"query", "passage"})
 
     method: Method = field(default="yes-no", kw_only=True)
