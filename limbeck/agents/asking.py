@@ -67,6 +67,7 @@ class Prompting(Node):
     max_tokens: int = 128
 
     def __post_init__(self) -> None:
+        self._require_llm()
         self._require_counts("max_tokens")
         if not 0.0 <= self.temperature <= 2.0 or not 0.0 < self.top_p <= 1.0:
             raise UsageError(
@@ -74,6 +75,12 @@ class Prompting(Node):
                 f"{self.temperature}, {self.top_p}"
             )
         self._require_places()
+
+    def _require_llm(self) -> None:
+        given: object = self.llm
+        if not isinstance(given, LLM):
+            wrapped = f"write LLM({given!r})" if isinstance(given, str) else "give one"
+            raise UsageError(f"llm of {self.name} must be an LLM; got {given!r}; {wrapped}")
 
     def _require_places(self) -> None:
         self.prompt.require(self.places, self.extras, where=self.name)

@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from limbeck.agents.doc2query import Doc2Query
+from limbeck.agents.hyde import HyDE
 from limbeck.agents.listwise import Listwise
 from limbeck.agents.pairwise import Pairwise
 from limbeck.agents.pointwise import Pointwise
@@ -382,6 +384,15 @@ def test_a_cut_sorts_no_more_than_is_returned(node):
 def test_wrong_parameters_are_refused(make, said):
     with pytest.raises(UsageError, match=said):
         make(llm(ranks))
+
+
+@pytest.mark.parametrize("cls", [Pointwise, Pairwise, Setwise, Listwise, HyDE, Doc2Query])
+def test_an_llm_that_is_a_text_is_refused_with_its_mend(cls):
+    """It was taken, and the first use of it ended in an AttributeError."""
+    with pytest.raises(UsageError, match=r"must be an LLM; got 'vllm:m'; write LLM\('vllm:m'\)"):
+        cls("vllm:m")
+    with pytest.raises(UsageError, match=f"llm of {cls.name} must be an LLM; got None; give one"):
+        cls(None)
 
 
 @pytest.mark.parametrize(
