@@ -76,6 +76,10 @@ class Pairwise(SortingReranker):
             return (yield from super().scored(query, passages))
         return (yield from self._wins(query, passages))
 
+    def unknown(self, n: int) -> list[float]:
+        """Return what n equal hits win, or their ranks."""
+        return [(n - 1) / 2] * n if self.method == "all-pairs" else super().unknown(n)
+
     def ordered(self, query: str, passages: Sequence[str]) -> Steps[list[int]]:
         """Return the places of the passages, best first."""
         pair = sorting.remembered(partial(self._better, query, passages))

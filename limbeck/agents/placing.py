@@ -6,12 +6,13 @@ are put in order here, and their scores are told apart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STEP", "placed", "ranks"]
+__all__ = ["STEP", "level", "placed", "ranks"]
 
 STEP = 2.0**-22
 """What equal scores are told apart by, as a share of the largest one: twice what float32 can tell
@@ -19,20 +20,22 @@ there."""
 
 
 def placed(
-    scores: Sequence[float | None], *, unit: bool = False
+    scores: Sequence[float | None], unknown: Sequence[float], *, unit: bool = False
 ) -> tuple[list[int], NDArray[np.float32]]:
     """Return the places of hits in their new order, and scores that fall from each to the next.
 
     Hits with equal scores keep their order. A hit without a score keeps its rank, and has the score
-    of the hit that comes before it then. A score that is not below the one before it by a
+    of the hit that comes before it then; where none before it has one, what `unknown` says, or the
+    score of the next one if that is more. A score that is not below the one before it by a
     four-millionth of the largest (or of 1) is lowered until it is.
 
     Args:
         scores: of each hit, in the order in which the run ranked them; None where there is none.
+        unknown: scores of as many hits of which nothing is known, falling.
         unit: scores lie in [0, 1], and so do those that are returned: the last ones are raised.
     """
     order = _order(scores)
-    return order, _falling(_filled([scores[place] for place in order]), unit=unit)
+    return order, _falling(_filled([scores[place] for place in order], unknown), unit=unit)
 
 
 def _order(scores: Sequence[float | None]) -> list[int]:
@@ -41,13 +44,13 @@ def _order(scores: Sequence[float | None]) -> list[int]:
     return [next(best_first) if place in told else place for place in range(len(scores))]
 
 
-def _filled(scores: Sequence[float | None]) -> list[float]:
-    """Return scores without gaps: each takes the last before it, the first ones the next."""
-    last = next((score for score in scores if score is not None), 0.0)
-    filled: list[float] = []
-    for score in scores:
-        last = last if score is None else score
-        filled.append(last)
+def _filled(scores: Sequence[float | None], unknown: Sequence[float]) -> list[float]:
+    """Return scores without gaps: each takes the last before it, the first ones what is unknown."""
+    n_first = next((n for n, score in enumerate(scores) if score is not None), len(scores))
+    least = max((score for score in scores if score is not None), default=-math.inf)
+    filled = [max(guess, least) for guess in unknown[:n_first]]
+    for score in scores[n_first:]:
+        filled.append(filled[-1] if score is None else score)
     return filled
 
 
@@ -57,6 +60,12 @@ def _falling(scores: Sequence[float], *, unit: bool) -> NDArray[np.float32]:
     lowered = np.minimum.accumulate(exact + fall) - fall
     raised: NDArray[np.float64] = np.maximum(lowered, fall[::-1]) if unit else lowered
     return raised.astype(np.float32)
+
+
+def level(least: float, n: int) -> list[float]:
+    """Return n scores that are told apart and begin just above `least`, which is the last one."""
+    step = 2 * STEP * max(1.0, abs(least))
+    return [least + step * below for below in reversed(range(n))]
 
 
 def ranks(order: Sequence[int], depth: int) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.agents.likelihood import label_probabilities, mean_logprob
+from limbeck.agents.placing import level
 from limbeck.agents.reranker import LLMReranker, Scores, require_one_of
 from limbeck.agents.rounds import Prompt, Steps
 from limbeck.errors import LLMError, UsageError
@@ -35,6 +37,8 @@ _READ = {
     "graded": ("logprobs", "text", "steps"),
     "query-likelihood": ("logprobs",),
 }
+_EVEN = math.log(0.5)
+"""The log-likelihood of a query whose tokens are as likely as not: a scale without a middle."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,9 @@ class Pointwise(LLMReranker, Scorer):
     Zhuang et al., "Beyond Yes and No", arXiv 2310.14122 (expected relevance); Upadhyay et al.,
     "UMBRELA", arXiv 2406.06519 (scale and steps); Sachan et al., "Improving Passage Retrieval with
     Zero-Shot Question Generation", arXiv 2204.07496 (query likelihood). We differ: the wording is
-    ours; a hit without a readable answer keeps its rank, where UMBRELA's code makes it a 0.
+    ours; a hit without a readable answer keeps its rank, where UMBRELA's code makes it a 0. Above
+    the first hit of a query that has one, scores are not below the middle of the scale, since a 0
+    would be a no that nobody said: 1/2, the middle grade, a log-likelihood of log 1/2.
 
     Attributes:
         method: "yes-no", "graded" or "query-likelihood".
@@ -142,6 +148,21 @@ class Pointwise(LLMReranker, Scorer):
         generations = yield [self._prompt(query, passage) for passage in passages]
         return [self._score(generation) for generation in generations]
 
+    def unknown(self, n: int) -> list[float]:
+        """Return scores just above the middle of the scale, so that none is taken for a no."""
+        return level(self._middle, n)
+
+    @property
+    def _middle(self) -> float:
+        if self._scores_query:
+            return _EVEN
+        return (len(self._answered) - 1) / 2
+
+    @property
+    def _answered(self) -> tuple[str, ...]:
+        """What is answered, from the worst to the best."""
+        return self.labels or _LABELS[self.method]
+
     def scores(self, queries: Sequence[Query], run: Run) -> NDArray[np.float32]:
         """Return the score of each hit of a run, as it is told, shape (n_hits,).
 
@@ -178,10 +199,9 @@ class Pointwise(LLMReranker, Scorer):
     def _read(self, sample: Sample) -> float | None:
         if self._scores_query:
             return mean_logprob(sample)
-        labels = self.labels or _LABELS[self.method]
         if self.read == "steps":
-            return final_choice(sample.text, labels)
+            return final_choice(sample.text, self._answered)
         if self.read == "text":
-            return choice(sample.text, labels)
-        shares = label_probabilities(sample, labels)
+            return choice(sample.text, self._answered)
+        shares = label_probabilities(sample, self._answered)
         return None if shares is None else sum(i * share for i, share in enumerate(shares))

@@ -6,6 +6,7 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -46,13 +47,15 @@ class LLMReranker(Asking, Reranker):
 
     The user's own text is shown, not its expansions. Equal hits keep the order of the run that was
     read, and their scores are told apart (`limbeck.agents.placing`). A call that fails costs its
-    own answer alone: what it was about keeps its order, and the run's notes count it. Of a blank
-    query nothing is asked, and its hits keep their order.
+    own answer alone: what it was about keeps its order, and a note counts it. Of a blank query
+    nothing is asked, and its hits keep their order. Their scores claim no more than `unknown`.
 
     Attributes:
         depth: hits read of each query; deeper ones are dropped, so that all scores are of one kind.
         passage_tokens: each passage is cut to so many tokens in the prompt.
     """
+
+    version: ClassVar[int] = 2
 
     temperature: float = field(default=0.0, kw_only=True)
     depth: int = field(default=100, kw_only=True)
@@ -91,6 +94,10 @@ class LLMReranker(Asking, Reranker):
     def scored(self, query: str, passages: Sequence[str]) -> Steps[Scores]:
         """Return a score for each passage of a query; both are cut to size."""
 
+    def unknown(self, n: int) -> list[float]:
+        """Return falling scores of n hits of which nothing is known: their ranks."""
+        return ranks(range(n), self.depth)
+
     def ask(self, prompts: Sequence[Prompt]) -> list[Generation]:
         """Return what the LLM says to the prompts of a round."""
         return self.generated(prompts, top_logprobs=self.alternatives)
@@ -124,7 +131,7 @@ class LLMReranker(Asking, Reranker):
         rows, scores = read.rows.copy(), np.empty(len(read.rows), dtype=np.float32)
         for position, found in enumerate(self._found(queries, read)):
             where = read.segment(position)
-            order, fallen = placed(found, unit=self.kind in UNIT_KINDS)
+            order, fallen = placed(found, self.unknown(len(found)), unit=self.kind in UNIT_KINDS)
             rows[where], scores[where] = read.rows[where][order], fallen
         return Run.ranked(
             read.query_ids, read.bounds, rows, scores, kind=self.kind, corpus=read.corpus

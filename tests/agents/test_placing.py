@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.agents.placing import STEP, placed, ranks
+from limbeck.agents.placing import STEP, level, placed, ranks
 
 numbers = st.floats(-1e6, 1e6, width=32)
 
 
 @given(st.lists(numbers, max_size=200))
 def test_the_order_is_a_stable_sort_and_the_scores_say_so(scores):
-    order, fallen = placed(scores)
+    order, fallen = placed(scores, [0.0] * len(scores))
     assert order == sorted(range(len(scores)), key=lambda place: -scores[place])
     assert (np.diff(fallen) < 0).all()
     largest = max([1.0, *map(abs, scores)])
@@ -24,7 +24,7 @@ def test_the_order_is_a_stable_sort_and_the_scores_say_so(scores):
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 1e-30]) | st.floats(0, 1), max_size=200))
 def test_probabilities_stay_probabilities(scores):
-    order, fallen = placed(scores, unit=True)
+    order, fallen = placed(scores, [0.0] * len(scores), unit=True)
     assert order == sorted(range(len(scores)), key=lambda place: -scores[place])
     assert (np.diff(fallen) < 0).all()
     assert not len(scores) or 0.0 <= fallen[-1] <= fallen[0] <= 1.0
@@ -32,7 +32,7 @@ def test_probabilities_stay_probabilities(scores):
 
 @given(st.lists(st.none() | st.integers(0, 3), max_size=60))
 def test_a_hit_without_a_score_keeps_its_rank(scores):
-    order, fallen = placed(scores)
+    order, fallen = placed(scores, [0.0] * len(scores))
     assert sorted(order) == list(range(len(scores)))
     for rank, place in enumerate(order):
         assert (scores[place] is not None) or rank == place
@@ -42,17 +42,31 @@ def test_a_hit_without_a_score_keeps_its_rank(scores):
 
 
 def test_scores_by_hand():
-    order, fallen = placed([1.0, None, 3.0, 3.0, None])
+    order, fallen = placed([1.0, None, 3.0, 3.0, None], [9.0] * 5)
     assert order == [2, 1, 3, 0, 4]
     assert fallen.tolist() == pytest.approx([3, 3, 3, 1, 1], abs=1e-5)
-    order, fallen = placed([None, 2.0])
+    order, fallen = placed([None, 2.0], [0.0, 0.0])
     assert (order, fallen.tolist()) == ([0, 1], pytest.approx([2, 2], abs=1e-5))
-    assert placed([None, None])[0] == [0, 1]
-    assert placed([])[0] == []
+    assert placed([], [])[0] == []
+
+
+def test_hits_of_which_nothing_is_known_are_not_told_no():
+    """They had 0 and what just exceeds it, which a threshold takes for a no."""
+    assert placed([None, None], [7.0, 3.0])[1].tolist() == [7.0, 3.0]
+    fallen = placed([None, None, 0.0, None], level(0.5, 4), unit=True)[1]
+    assert fallen.tolist() == pytest.approx([0.5, 0.5, 0, 0], abs=1e-5)
+    assert (fallen[:2] >= 0.5).all()
+
+
+@given(st.integers(-100, 100).map(lambda halves: halves / 2), st.integers(0, 2000))
+def test_a_level_is_told_apart_and_not_below_its_least(least, n):
+    scores = placed([None] * n, level(least, n))[1]
+    assert (np.diff(scores) < 0).all()
+    assert not n or scores[-1] == least
 
 
 def test_what_is_apart_already_is_left_as_it_is():
-    assert placed([0.25, 3.0, -2.0])[1].tolist() == [3.0, 0.25, -2.0]
+    assert placed([0.25, 3.0, -2.0], [0.0] * 3)[1].tolist() == [3.0, 0.25, -2.0]
 
 
 def test_ranks_fall_from_the_depth():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from limbeck.agents.doc2query import Doc2Query
@@ -13,10 +14,11 @@ from limbeck.llm.backend import Completion
 from limbeck.llm.model import LLM
 from limbeck.llm.request import Failed, Token
 from limbeck.meter import metered
+from limbeck.retrieval.cutoff import Cutoff
 from limbeck.retrieval.expansion import Written
 from limbeck.retrieval.filtered_queries import FilteredQueries
 from limbeck.types import Query
-from tests.agents.oracle import CORPUS, llm, shown, shuffled, worths
+from tests.agents.oracle import CORPUS, llm, shown, shuffled, silent, worths
 from tests.fakes import Listed
 from tests.retrieval.test_expansion import Known
 
@@ -82,6 +84,20 @@ def test_a_hit_whose_call_failed_keeps_its_rank_and_is_counted():
     others = [worth for worth in worths(found) if worth != lost]
     assert [w % 4 for w in others] == sorted((w % 4 for w in others), reverse=True)
     assert meter.notes["pointwise: a hit kept its rank (content filter)"] == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "least"), [("yes-no", 0.5), ("graded", 1.5), ("query-likelihood", math.log(0.5))]
+)
+def test_where_every_call_fails_no_hit_is_told_no(method, least):
+    """Hits of which nothing was known had a probability of 0: a threshold dropped them all."""
+    node = Pointwise(llm(silent), method=method)
+    run, read = node(["what"], run=shuffled(40)), shuffled(40)
+    assert worths(run) == worths(read)
+    assert run.scores.min() == np.float32(least)
+    assert run.scores.max() < least + 1e-3
+    kept = Cutoff(least=float(np.float32(least)), kind=node.kind)(["what"], run=run)
+    assert worths(kept) == worths(read)
 
 
 def test_an_answer_without_a_label_is_counted_not_made_a_grade():
