@@ -18,7 +18,12 @@ __all__ = ["Meter", "Usage", "charge", "metered", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Calls, tokens, money and seconds of an LLM; `saved_` is what cassette hits did not cost."""
+    """Calls, tokens, money and seconds of an LLM; `saved_` is what cassette hits did not cost.
+
+    Attributes:
+        prompts: those that nodes asked, from wherever the answers came; not in an estimate.
+        answered: prompts of them that had an answer.
+    """
 
     calls: int = 0
     prompt_tokens: int = 0
@@ -29,6 +34,8 @@ class Usage:
     saved_prompt_tokens: int = 0
     saved_completion_tokens: int = 0
     saved_usd: float = 0.0
+    prompts: int = 0
+    answered: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

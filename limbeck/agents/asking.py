@@ -12,13 +12,13 @@ from typing import ClassVar
 from limbeck.errors import Problem, UsageError
 from limbeck.llm.model import LLM, Generation
 from limbeck.llm.tokenizer import FALLBACK
-from limbeck.meter import Usage
+from limbeck.meter import Usage, charge
 from limbeck.pipeline import Given, Node
 from limbeck.prompts.template import Template, load_template
 from limbeck.prompts.thinking import without_thinking
 from limbeck.types import Message
 
-__all__ = ["Asking", "Prompting", "why_unread"]
+__all__ = ["Asking", "Prompting", "counted", "why_unread"]
 
 _MESSAGE_OVERHEAD_TOKENS = 16
 """Room for what a chat format adds around messages."""
@@ -142,15 +142,17 @@ class Prompting(Node):
         self, prompts: Sequence[tuple[Message, ...]], *, top_logprobs: int | None = None
     ) -> list[Generation]:
         """Return what the LLM says to each prompt, in order."""
-        return self.llm.generate(
-            prompts,
-            n=self.n_samples,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            max_tokens=self.max_answer_tokens(),
-            stop=self.stop,
-            top_logprobs=top_logprobs,
-            label=self.name,
+        return counted(
+            self.llm.generate(
+                prompts,
+                n=self.n_samples,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                max_tokens=self.max_answer_tokens(),
+                stop=self.stop,
+                top_logprobs=top_logprobs,
+                label=self.name,
+            )
         )
 
     def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
@@ -210,6 +212,13 @@ class Asking(Prompting):
     def max_shown_tokens(self) -> int:
         """Return how long the query can become."""
         return self.query_tokens
+
+
+def counted(generations: list[Generation]) -> list[Generation]:
+    """Return generations, after their number and that of the answered ones went to the meters."""
+    answered = sum(bool(generation.samples) for generation in generations)
+    charge(Usage(prompts=len(generations), answered=answered))
+    return generations
 
 
 def why_unread(generation: Generation, wanted: str) -> str:

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.agents.asking import counted
 from limbeck.agents.likelihood import label_probabilities, mean_logprob
 from limbeck.agents.placing import level
 from limbeck.agents.reranker import LLMReranker, Scores, require_one_of
@@ -182,7 +183,7 @@ class Pointwise(LLMReranker, Scorer):
     def ask(self, prompts: Sequence[Prompt]) -> list[Generation]:
         """Return what the LLM says, or what it holds of the query."""
         if self._scores_query:
-            return self.llm.score(prompts, label=self.name)
+            return counted(self.llm.score(prompts, label=self.name))
         return super().ask(prompts)
 
     def _prompt(self, query: str, passage: str) -> Prompt:

@@ -11,7 +11,7 @@ import numpy as np
 
 import limbeck
 from limbeck.artifact import Artifact, write_artifact
-from limbeck.errors import LimbeckError
+from limbeck.errors import LimbeckError, LLMError
 from limbeck.eval.datasets import Dataset
 from limbeck.eval.rehearsal import rehearse
 from limbeck.execution import Execution, Memo, State, Step
@@ -61,6 +61,20 @@ class Outcome:
                 found[message] = found.get(message, 0) + times
         return found
 
+    def require_answers(self) -> None:
+        """Refuse an outcome that no LLM had a part in, though it was asked.
+
+        Raises:
+            LLMError: no prompt of the pipeline had an answer.
+        """
+        n_prompts = self.usage.prompts
+        if n_prompts and not self.usage.answered:
+            said = "; ".join(message for message in self.notes if CALL_FAILED in message)
+            raise LLMError(
+                f"an LLM must answer for a pipeline that asks one to be measured; none of "
+                f"{n_prompts:,} prompts had an answer: {said}; mend that, and run again"
+            )
+
     @property
     def whole(self) -> bool:
         """Whether no LLM call failed, so that another try would change nothing."""
@@ -71,13 +85,15 @@ def execute(pipeline: Node, started: State, memo: Memo) -> Outcome:
     """Return the outcome of a bound pipeline on a batch of queries, rehearsed before it is timed.
 
     Raises:
-        LimbeckError: a step failed.
+        LimbeckError: a step failed, or an LLM was asked and never answered.
     """
     rehearse(pipeline, started.queries)
     execution = Execution(memo)
     run = pipeline.advance(started, execution).run
     assert run is not None, "the static check lets no pipeline through that makes no run"
-    return Outcome(run, execution.steps, pipeline.fingerprint)
+    outcome = Outcome(run, execution.steps, pipeline.fingerprint)
+    outcome.require_answers()
+    return outcome
 
 
 class Shelf:

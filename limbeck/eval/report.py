@@ -96,7 +96,8 @@ def _numbers(pipeline: PipelineResult) -> dict[str, Any]:
 
 def _usage(usage: Usage) -> dict[str, float]:
     # The seconds of LLM calls overlap; those of the steps that made them are what a user waits.
-    return {name: value for name, value in asdict(usage).items() if name != "seconds"}
+    left_out = {"seconds", "prompts", "answered"}
+    return {name: value for name, value in asdict(usage).items() if name not in left_out}
 
 
 def _details(result: DatasetResult, pipeline: PipelineResult) -> dict[str, Any]:

@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 
 from limbeck.agents.hyde import HyDE
+from limbeck.agents.pointwise import Pointwise
 from limbeck.corpus import Corpus
 from limbeck.errors import ArtifactError, CheckError, DataError, UsageError
 from limbeck.eval.datasets import Dataset
 from limbeck.eval.experiment import RESUME_FOLDER, Experiment
 from limbeck.eval.significance import bootstrap_intervals, holm, paired_p
 from limbeck.llm.model import LLM
+from limbeck.llm.request import Failed
 from limbeck.progress import listening
+from limbeck.retrieval.fusion import Fuse
 from limbeck.types import Qrels, Query
 from tests.eval.fakes import Fails, Spends, Unranked, Upside, Words, dataset
 
@@ -241,6 +244,38 @@ def test_a_pipeline_whose_llm_calls_failed_is_done_again(
     assert not mended.notes
     assert (mended.usage.calls, mended.usage.saved_calls) == (3, 1)
     assert evaluate(max_calls=None).reused
+
+
+@pytest.mark.parametrize("failure", ["no connection", "empty answer"])
+def test_a_pipeline_whose_llm_never_answers_is_no_row_of_numbers(
+    mini_corpus: Corpus, tmp_path: Path, failure: str
+) -> None:
+    """It stood in the table with the numbers of what it would do without its LLM, or with 0."""
+
+    def script(messages, sample):
+        if failure == "no connection":
+            raise Failed(failure, retry=False)
+        return " "
+
+    pipelines = {
+        "words": Words(),
+        "hyde": HyDE(LLM.scripted(script, name="x"), n=1) >> Words(),
+        "judged": Words() >> Pointwise(LLM.scripted(script, name="y"), read="text"),
+        "fused": Fuse(
+            (Words(), HyDE(LLM("scripted:z", replies=("index",)), n=1) >> Words()), method="rrf"
+        )
+        >> Pointwise(LLM.scripted(script, name="y"), read="text"),
+    }
+    report = Experiment(pipelines, [dataset(mini_corpus)], out=tmp_path).run()
+    assert list(by_name(report)) == ["words", "fused"]  # some calls of the last were answered
+    assert "fused: pointwise: LLM call failed" in " ".join(report.datasets[0].remarks)
+    first, second = report.failures
+    assert first == (
+        "tiny, pipeline hyde: an LLM must answer for a pipeline that asks one to be measured; none "
+        f"of 4 prompts had an answer: hyde: LLM call failed ({failure}); mend that, and run again"
+    )
+    assert "pipeline judged" in second
+    assert len(list((tmp_path / RESUME_FOLDER).iterdir())) == 1
 
 
 def test_a_negative_seed_is_refused(mini_corpus: Corpus) -> None:
