@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 from limbeck.errors import DataError
 from limbeck.fingerprint import digest, fingerprint
-from limbeck.meter import Usage, metered
+from limbeck.meter import Usage, log_unheard, metered
 from limbeck.types import Query, Run, as_queries
 
 __all__ = ["Execution", "Memo", "State", "Step"]
@@ -104,6 +104,7 @@ def _timed(node: str, work: Callable[[], _T]) -> tuple[_T, Step]:
     with metered() as meter:
         product = work()
     seconds = time.perf_counter() - started
+    log_unheard(meter.notes)
     return product, Step(node, seconds, meter.usage, tuple(meter.notes.items()))
 
 

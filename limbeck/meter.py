@@ -2,18 +2,20 @@
 
 Gates call `charge` and `note`; whoever wants to know opens a `metered()` block around the work.
 Blocks nest, and each sees all that happens inside it, in worker threads too as long as they are
-started with `contextvars.copy_context()`.
+started with `contextvars.copy_context()`. Notes of a pipeline for which nobody opened a block go to
+the log "limbeck", so that a run made without its LLM does not pass for one made with it.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 
-__all__ = ["Meter", "Usage", "charge", "metered", "note"]
+__all__ = ["Meter", "Usage", "charge", "log_unheard", "metered", "note"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Meter:
             self.notes[message] = self.notes.get(message, 0) + times
 
 
+_LOG = logging.getLogger("limbeck")
 _open: ContextVar[tuple[Meter, ...]] = ContextVar("limbeck_meters", default=())
 
 
@@ -84,3 +87,11 @@ def note(message: str, times: int = 1) -> None:
     """Report a degradation, such as a query that kept its text, to every open meter."""
     for meter in _open.get():
         meter.remark(message, times)
+
+
+def log_unheard(notes: Mapping[str, int]) -> None:
+    """Log each distinct note once, at the level WARNING, where no meter is open that heard it."""
+    if _open.get():
+        return
+    for message, times in notes.items():
+        _LOG.warning("%s (%d times)", message, times)

@@ -26,7 +26,7 @@ class Recorded(Rewriter):
 
     A line has `query_id`, `text` (a string or a list of strings), and optionally `expanded`, a
     string to be searched as it stands. A query that the file does not hold keeps its own text, and
-    the run's notes say how many did.
+    notes say how many did.
 
     Attributes:
         path: the file; its content is in the fingerprint, not where it lies.

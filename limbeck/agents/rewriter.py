@@ -20,7 +20,7 @@ __all__ = ["LLMRewriter"]
 class LLMRewriter(Asking, Rewriter):
     """A rewriter that has an LLM write texts for each query. Implement `messages` and `weigh`.
 
-    A query whose texts cannot be had keeps its own text, and the run's notes say how many did. A
+    A query whose texts cannot be had keeps its own text, and a note says how many did. A
     query that is empty is not sent.
 
     Attributes:

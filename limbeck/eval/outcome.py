@@ -17,7 +17,7 @@ from limbeck.eval.rehearsal import rehearse
 from limbeck.execution import Execution, Memo, State, Step
 from limbeck.fingerprint import digest
 from limbeck.llm.model import CALL_FAILED
-from limbeck.meter import Usage
+from limbeck.meter import Usage, metered
 from limbeck.pipeline import Node
 from limbeck.types import Run
 
@@ -87,9 +87,10 @@ def execute(pipeline: Node, started: State, memo: Memo) -> Outcome:
     Raises:
         LimbeckError: a step failed, or an LLM was asked and never answered.
     """
-    rehearse(pipeline, started.queries)
     execution = Execution(memo)
-    run = pipeline.advance(started, execution).run
+    with metered():  # the report tells the notes; the log need not
+        rehearse(pipeline, started.queries)
+        run = pipeline.advance(started, execution).run
     assert run is not None, "the static check lets no pipeline through that makes no run"
     outcome = Outcome(run, execution.steps, pipeline.fingerprint)
     outcome.require_answers()

@@ -91,7 +91,7 @@ def test_two_runs_give_one_result(mini_corpus: Corpus) -> None:
     assert scores() == scores()
 
 
-def test_usage_and_degradations_are_accounted(mini_corpus: Corpus) -> None:
+def test_usage_and_degradations_are_accounted(mini_corpus: Corpus, caplog) -> None:
     pipelines = {"words": Words(), "llm": Spends() >> Words(), "again": Spends() >> Words(2.0)}
     result = Experiment(pipelines, [dataset(mini_corpus)]).run().datasets[0]
     for name in ("llm", "again"):
@@ -100,6 +100,7 @@ def test_usage_and_degradations_are_accounted(mini_corpus: Corpus) -> None:
         assert (usage.usd, usage.saved_calls, usage.saved_usd) == (0.25, 2, 0.125)
     assert by_name_of(result)["words"].outcome.usage.calls == 0
     assert "llm: query kept its text: the LLM answered nothing (2 times)" in result.remarks
+    assert not caplog.records  # the report says it
 
 
 def by_name_of(result):
