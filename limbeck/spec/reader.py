@@ -252,8 +252,19 @@ class _Reader:
             )
         if len(entry.value) == 1:
             return self._steps(entry.value[0], place)
-        steps = (self._steps(step, f"{place}[{i}]") for i, step in enumerate(entry.value))
-        return Pipeline(tuple(steps))
+        return Pipeline(self._each_of(entry.value, place))
+
+    def _each_of(self, entries: list[Entry], place: str) -> tuple[Node, ...]:
+        """Return the node of each entry; what is refused does not keep the others from reading."""
+        nodes: list[Node] = []
+        for i, entry in enumerate(entries):
+            try:
+                nodes.append(self._steps(entry, f"{place}[{i}]"))
+            except Refused as refused:
+                self._findings.problems.append(refused.problem)
+        if len(nodes) < len(entries):
+            raise Refused(self._findings.problems.pop())
+        return tuple(nodes)
 
     def _step(self, entry: Entry, place: str) -> Node:
         if isinstance(entry.value, str):
@@ -342,8 +353,6 @@ class _Reader:
             if f.name in values:
                 where = f"{place}.{f.name}"
                 self._take(given, f.name, values[f.name], hints[f.name], where)
-                if f.name in MODEL_FIELDS and isinstance(name := given.get(f.name), str):
-                    given[f.name] = self._model(name, values[f.name], where, found)
             elif base is None and required(f):
                 shown = getattr(cls, "name", cls.__name__)
                 self._findings.find(
@@ -360,7 +369,10 @@ class _Reader:
         self, given: dict[str, object], name: str, entry: Entry, hint: Any, place: str
     ) -> None:
         try:
-            given[name] = self._value(entry, hint, place)
+            value = self._value(entry, hint, place)
+            if name in MODEL_FIELDS and isinstance(value, str):
+                value = self._model(value, entry, place, found)
+            given[name] = value
         except Refused as refused:
             self._findings.problems.append(refused.problem)
 
@@ -394,7 +406,7 @@ class _Reader:
     def _branches(self, entry: Entry, place: str) -> tuple[Node, ...]:
         if not isinstance(entry.value, list):
             raise self._findings.refused(place, entry, "branches must be a list", "write [a, b]")
-        return tuple(self._steps(item, f"{place}[{i}]") for i, item in enumerate(entry.value))
+        return self._each_of(entry.value, place)
 
     def _one_of(self, named: dict[str, _T], section: str, entry: Entry, place: str) -> _T:
         if isinstance(entry.value, str) and entry.value in named:

@@ -402,6 +402,31 @@ def test_all_findings_are_told_at_once():
     assert len(raised.value.problems) >= 5
 
 
+def test_a_refused_step_does_not_hide_what_is_wrong_with_the_others():
+    """A misspelt node was told after the step before it, and each branch after its neighbour."""
+    text = """limbeck: 1
+indexes:
+  bm25: {bm25: {}}
+  i: {dense: {encoder: ./nowhere/e5, k: many}}
+pipelines:
+  a: [{bm25: {kk: 10}}, {maxsimm: {depth: 5}}, {top: {k: 0}}]
+  b: [{fuse: {of: [bm26, [bm25, tpo]], weights: no, method: rrf}}]
+"""
+    with pytest.raises(CheckError) as raised:
+        Spec.loads(text)
+    places = [problem.place.removeprefix("spec:") for problem in raised.value.problems]
+    assert places == [
+        "4: indexes.i.k",
+        "4: indexes.i.encoder",
+        "6: pipelines.a[0].kk",
+        "6: pipelines.a[1]",
+        "6: pipelines.a[2]",
+        "7: pipelines.b.of[0]",
+        "7: pipelines.b.of[1][1]",
+        "7: pipelines.b.weights",
+    ]
+
+
 def test_a_spec_that_would_run_code_runs_none(tmp_path):
     marker = tmp_path / "ran"
     for text in (
