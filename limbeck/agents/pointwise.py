@@ -95,8 +95,8 @@ class Pointwise(LLMReranker, Scorer):
     def _require_labels(self) -> None:
         if not all(isinstance(label, str) for label in self.labels):
             raise UsageError(
-                f"labels of pointwise must be texts; got {self.labels}; write them in quotes; "
-                "without, YAML takes yes and no for booleans"
+                f"labels of pointwise must be texts; got {self.labels}; write them in quotes, as "
+                "('no', 'yes'), or ['no', 'yes'] in YAML, which takes a bare yes for a boolean"
             )
         different = {folded(label) for label in self.labels if label.strip()}
         if self.labels and (

@@ -365,7 +365,7 @@ def test_a_cut_sorts_no_more_than_is_returned(node):
         (lambda m: Pointwise(m, method="query-likelihood", labels=("a", "b")), "none with"),
         (
             lambda m: Pointwise(m, labels=(False, True)),
-            r"must be texts; got \(False, True\); write them in quotes",
+            r"must be texts; got \(False, True\); write them in quotes, as \('no', 'yes'\), or",
         ),
         (lambda m: Pointwise(m, top_logprobs=0), "top_logprobs of pointwise"),
         (lambda m: Pairwise(m, method="quick"), "method of pairwise must be one of heap"),
