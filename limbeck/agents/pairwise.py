@@ -46,7 +46,7 @@ class Pairwise(SortingReranker):
     places: ClassVar[frozenset[str]] = frozenset({"query", "first", "second"})
 
     method: Method = field(default="heap", kw_only=True)
-    max_tokens: int = field(default=64, kw_only=True)
+    max_tokens: int = field(default=24, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -55,7 +55,7 @@ class Setwise(SortingReranker):
     set_size: int = field(default=4, kw_only=True)
     read: Read = field(default="text", kw_only=True)
     top_logprobs: int = field(default=20, kw_only=True)
-    max_tokens: int = field(default=64, kw_only=True)
+    max_tokens: int = field(default=24, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

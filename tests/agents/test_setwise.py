@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from limbeck.agents.pairwise import Pairwise
 from limbeck.agents.setwise import Setwise
 from limbeck.llm.backend import Completion
 from limbeck.llm.request import Token
+from limbeck.llm.tokenizer import FALLBACK
 from tests.agents.oracle import Heard, llm, picks, shuffled, worths
 
 
@@ -61,3 +63,11 @@ def test_the_pronoun_i_is_no_passage():
 def test_the_largest_set_has_a_letter_for_each_passage():
     node = Setwise(llm(picks), set_size=24, best=2, depth=24)
     assert worths(node(["what"], run=shuffled(24)))[:2] == [47, 46]
+
+
+@pytest.mark.parametrize("node", [Setwise, Pairwise])
+def test_room_is_reserved_for_a_letter_in_a_sentence(node):
+    """64 tokens were: small models fill them, and on a CPU each takes as long as the prompt's."""
+    said = "Based on the text, the passage that would best answer the query is Passage B."
+    assert node(llm(picks)).estimate(1).completion_tokens == 24 * node(llm(picks)).estimate(1).calls
+    assert FALLBACK.count(said) <= 24
