@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import dataclasses
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -161,9 +162,11 @@ class Node(ABC):
 
     def __rshift__(self, other: Node) -> Pipeline:
         """Return the pipeline of this node and then the other."""
-        if not isinstance(other, Node):
-            return NotImplemented
-        return Pipeline((*_steps(self), *_steps(other)))
+        return Pipeline((*_steps(self), *_steps(_node(other, "what stands behind >>"))))
+
+    def __rrshift__(self, other: object) -> Pipeline:
+        """Return what `>>` does, where what stands before it does not know how."""
+        return Pipeline((*_steps(_node(other, "what stands before >>")), *_steps(self)))
 
     def __call__(self, queries: str | Query | Iterable[str | Query], run: Run | None = None) -> Any:
         """Return the run of a batch of queries, or the queries where this node only rewrites.
@@ -192,6 +195,30 @@ def _steps(node: Node) -> tuple[Node, ...]:
     return node.steps if isinstance(node, Pipeline) else (node,)
 
 
+def _nodes(given: object, what: str) -> tuple[Node, ...]:
+    """Return what is given as nodes.
+
+    Raises:
+        UsageError: it is no list, or one of it is no node.
+    """
+    if not isinstance(given, Iterable):
+        raise UsageError(f"{what} must stand in a list; got {_shown(given)}; write [a, b]")
+    return tuple(_node(each, what) for each in given)
+
+
+def _node(given: object, what: str) -> Node:
+    if isinstance(given, Node):
+        return given
+    mend = "write a node, such as MaxSim('minilm'); names alone stand in spec files"
+    if isinstance(given, type) and issubclass(given, Node):
+        mend = f"write {given.__name__}(...), with its parameters"
+    raise UsageError(f"{what} must be a node; got {_shown(given)}; {mend}")
+
+
+def _shown(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else reprlib.repr(value)
+
+
 @dataclass(frozen=True)
 class Pipeline(Node):
     """Nodes in sequence: each reads what the ones before it made."""
@@ -201,7 +228,7 @@ class Pipeline(Node):
     steps: tuple[Node, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", tuple(self.steps))
+        object.__setattr__(self, "steps", _nodes(self.steps, "a step of a pipeline"))
         if not self.steps:
             raise UsageError("a pipeline must have steps; got none; name at least one node")
 
@@ -373,7 +400,7 @@ class Fusion(Node):
     of: tuple[Node, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "of", tuple(self.of))
+        object.__setattr__(self, "of", _nodes(self.of, f"a branch of {self.name}"))
         if not self.of:
             raise UsageError("a fusion must have branches; got none; name at least one in `of`")
 

@@ -10,6 +10,7 @@ same rule and no kernel ever compares strings.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -339,9 +340,21 @@ class Run:
                 return self.query_ids.index(query)
             return range(len(self))[query]
         except (IndexError, ValueError):
-            raise DataError(
-                f"a run of {len(self)} queries must hold {query!r}; it does not"
-            ) from None
+            raise DataError(self._lacks(query)) from None
+
+    def _lacks(self, query: int | str) -> str:
+        """Return what to say of a query that the run does not hold."""
+        if not self.query_ids:
+            return f"a run must hold queries to be asked for {query!r}; this one holds none"
+        if isinstance(query, str):
+            return (
+                f"a query must be named by its id; got {query!r}; this run holds "
+                f"{reprlib.repr(list(self.query_ids))}; give one of them, or a position as a number"
+            )
+        return (
+            f"the position of a query must be from 0 to {len(self) - 1} in a run of {len(self)}; "
+            f"got {query}; positions count from 0, and ids are strings"
+        )
 
     def items(self) -> Iterator[tuple[str, list[Hit]]]:
         """Yield each query id with its ranking."""

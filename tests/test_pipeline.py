@@ -37,6 +37,23 @@ def test_a_list_of_steps_is_a_pipeline():
     assert len(list(Pipeline([Listed(), Top(1)]).walk())) == 3
 
 
+@pytest.mark.parametrize(
+    ("compose", "said"),
+    [
+        (lambda: ABC >> "maxsim", r"behind >> must be a node; got 'maxsim'; write a node, such as"),
+        (lambda: ABC >> Reversed, r"got the class Reversed; write Reversed\(\.\.\.\)"),
+        (lambda: "bm25" >> ABC, r"before >> must be a node; got 'bm25'"),
+        (lambda: Pipeline([ABC, Top]), r"a step of a pipeline must be a node; .* write Top\("),
+        (lambda: Fuse([ABC, "x"]), r"a branch of fuse must be a node; got 'x'"),
+        (lambda: Fuse(ABC), r"a branch of fuse must stand in a list; .*; write \[a, b\]"),
+    ],
+)
+def test_what_is_no_node_is_refused_with_what_to_write(compose, said):
+    """It ended in a bare TypeError, or first when the pipeline ran."""
+    with pytest.raises(UsageError, match=said):
+        compose()
+
+
 def test_a_pipeline_runs_its_steps_in_order():
     run = (ABC >> Reversed())(["x", "y"])
     assert [_ids(run, i) for i in (0, 1)] == [["d3", "d2", "d1"]] * 2
@@ -206,7 +223,7 @@ def test_running_what_the_check_would_refuse_is_a_clear_error():
         Fuse((ABC, Suffixed()))("x")
     with pytest.raises(UsageError, match="must have steps"):
         Pipeline(())
-    with pytest.raises(TypeError):
+    with pytest.raises(UsageError):
         ABC >> "bm25"
 
 

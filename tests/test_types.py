@@ -106,9 +106,20 @@ def test_nan_scores_are_refused():
 def test_hits_are_found_by_position_from_either_end_and_by_id():
     run = Run.from_hits({"q": [("d1", 1.0)], "r": [("d2", 2.0)]}, kind="x", corpus=_CORPUS)
     assert run.hits(-1) == run.hits(1) == run.hits("r") == [("d2", 2.0)]
-    for missing in (2, -3, "s"):
-        with pytest.raises(DataError, match=f"must hold {missing!r}"):
+    for missing in (2, -3):
+        with pytest.raises(DataError, match=f"from 0 to 1 in a run of 2; got {missing}; .* from 0"):
             run.hits(missing)
+    with pytest.raises(DataError, match=r"named by its id; got 's'; this run holds \['q', 'r'\]"):
+        run.hits("s")
+
+
+def test_the_second_of_one_query_is_told_that_positions_count_from_0():
+    """That "a run of 1 queries must hold 1" said neither what was wrong nor what to do."""
+    run = Run.from_hits({"1": [("d1", 1.0)]}, kind="x", corpus=_CORPUS)
+    with pytest.raises(DataError, match="from 0 to 0 in a run of 1; got 1; positions count from 0"):
+        run.hits(1)
+    with pytest.raises(DataError, match="asked for 0; this one holds none"):
+        _run({}).hits(0)
 
 
 def test_arrays_that_do_not_fit_are_refused():
