@@ -11,6 +11,7 @@ import gzip
 import json
 import mmap
 import os
+import reprlib
 import shutil
 import tempfile
 import zlib
@@ -19,9 +20,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from limbeck.errors import DataError
+from limbeck.errors import DataError, UsageError
 from limbeck.fingerprint import canonical_json, digest
-from limbeck.types import Document
+from limbeck.types import Document, require_several
 
 __all__ = ["Corpus", "encodable", "read_jsonl", "require_id"]
 
@@ -96,7 +97,13 @@ class Corpus:
 
     @staticmethod
     def from_documents(documents: Iterable[Document | Mapping[str, Any]]) -> Corpus:
-        """Return a corpus held in memory, from documents or from BEIR-like mappings."""
+        """Return a corpus held in memory, from documents or from BEIR-like mappings.
+
+        Raises:
+            UsageError: one document is given, where several are taken.
+            DataError: there is none, or one is malformed.
+        """
+        require_several(documents, "documents")
         made = [
             _encodable(d) if isinstance(d, Document) else _document(d, where=f"document {number}")
             for number, d in enumerate(documents, start=1)
@@ -116,10 +123,12 @@ class Corpus:
             deleted: ids of documents.
 
         Raises:
+            UsageError: one document or one id is given, where several are taken.
             DataError: an id that is to be deleted is not there.
         """
+        require_several(added, "documents")
         new = list(Corpus.from_documents(added).documents()) if (added := list(added)) else []
-        gone = set(deleted)
+        gone = _ids(deleted)
         unknown = sorted(gone - self._rows.keys())
         if unknown:
             raise DataError(
@@ -220,6 +229,15 @@ class Corpus:
     def __repr__(self) -> str:
         """Return a short form for people."""
         return f"Corpus({str(self.path) if self.path else 'in memory'}, {len(self)} documents)"
+
+
+def _ids(given: Iterable[str]) -> set[str]:
+    require_several(given, "ids of documents")
+    ids = set(given)
+    for each in ids:
+        if not isinstance(each, str):
+            raise UsageError(f"ids of documents must be strings; got {each!r}; write '{each}'")
+    return ids
 
 
 def _content_digest(document: Document) -> str:
@@ -387,7 +405,12 @@ def _parsed(line: bytes, *, where: str) -> dict[str, Any]:
     return value
 
 
-def _document(value: Mapping[str, Any], *, where: str) -> Document:
+def _document(value: object, *, where: str) -> Document:
+    if not isinstance(value, Mapping):
+        raise DataError(
+            f"{where} must be a Document or a mapping with `_id` and `text`; "
+            f"got {reprlib.repr(value)}; give both"
+        )
     doc_id = next((value[key] for key in ("_id", "id", "doc_id") if key in value), None)
     if not isinstance(doc_id, (str, int)) or isinstance(doc_id, bool) or doc_id == "":
         raise DataError(f"{where} must have a non-empty `_id`; got {doc_id!r}; give it one")

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import DataError
+from limbeck.errors import DataError, UsageError
 from limbeck.fingerprint import digest, fingerprint
 
 __all__ = [
@@ -34,10 +34,22 @@ __all__ = [
     "Query",
     "Run",
     "as_queries",
+    "require_several",
 ]
 
 UNIT_KINDS = frozenset({"probability", "normalised"})
 """Score kinds that lie in [0, 1] for every query, so that they may be added as they are."""
+
+
+def require_several(given: object, name: str) -> None:
+    """Raise UsageError for one thing where several are taken.
+
+    A string would be read as its characters, and a mapping as its keys.
+    """
+    one = isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable)
+    if one:
+        came = reprlib.repr(given)
+        raise UsageError(f"{name} must be a list, one alone too; got {came}; write [{came}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +129,7 @@ class Expansion:
     vector: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        require_several(self.texts, "texts of an expansion")
         if not 0.0 <= self.vector_weight <= 1.0:
             raise DataError(
                 f"vector_weight must lie in [0, 1]; got {self.vector_weight}; "
@@ -147,6 +160,9 @@ class Query:
     text: str
     expansions: tuple[Expansion, ...] = ()
     excluded: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_several(self.excluded, "excluded of a query")
 
     def expanded(self, expansion: Expansion) -> Query:
         """Return this query with one more expansion."""

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.corpus import Corpus, read_jsonl
-from limbeck.errors import DataError
-from limbeck.types import Document
+from limbeck.errors import DataError, UsageError
+from limbeck.types import Document, Expansion, Query
 
 _DOCS = [
     {"_id": "b", "title": "Zwei", "text": "zwei Wörter"},
@@ -208,3 +208,31 @@ def test_a_document_that_changed_since_is_refused(tmp_path):
     assert corpus.document(0).text == "horse"
     with pytest.raises(DataError, match=r"document 'a.txt' has changed; run again"):
         corpus.document(1)
+
+
+@pytest.mark.parametrize(
+    ("give", "said"),
+    [
+        (lambda c: c.changed(deleted="12"), r"one alone too; got '12'; write \['12'\]"),
+        (lambda c: c.changed(deleted=[12]), r"ids .* be strings; got 12; write '12'"),
+        (lambda c: c.changed(deleted=12), r"ids of documents must be a list"),
+        (lambda c: c.changed(added={"_id": "3", "text": "x"}), r"write \[\{'_id': '3'"),
+        (lambda c: c.changed(added=Document("3", "x")), r"documents .*; write \[Document\("),
+        (lambda _: Corpus.from_documents({"_id": "3", "text": "x"}), r"documents must be a list"),
+        (lambda _: Corpus.from_documents("some text"), r"documents must be a list"),
+        (lambda _: Query("q", "x", excluded="12"), r"excluded .*; got '12'; write \['12'\]"),
+        (lambda _: Expansion("some text"), r"texts of an expansion must be a list"),
+    ],
+)
+def test_one_where_several_are_taken_is_refused(give, said):
+    """ "12" was read as the ids "1" and "2", and a document as the names of its fields."""
+    corpus = Corpus.from_documents({"_id": str(n), "text": "x"} for n in range(15))
+    with pytest.raises(UsageError, match=said):
+        give(corpus)
+
+
+def test_what_is_no_document_is_refused():
+    """It was looked up like a mapping, and ended in a TypeError."""
+    for wrong in ("a text with an id", 3, None):
+        with pytest.raises(DataError, match="document 1 must be a Document or a mapping"):
+            Corpus.from_documents([wrong])

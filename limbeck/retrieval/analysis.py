@@ -18,6 +18,7 @@ from typing import Protocol
 
 from limbeck.errors import UsageError
 from limbeck.fingerprint import fingerprint
+from limbeck.types import require_several
 
 __all__ = ["ENGLISH_STOPWORDS", "Analyse", "Analyzer", "words"]
 
@@ -231,11 +232,8 @@ class Analyzer:
                 f"language must be one of {known}; got {self.language!r}; "
                 "or give an analyzer of your own, a function from a text to its terms"
             )
-        if isinstance(self.stopwords, str):
-            raise UsageError(
-                f"stopwords must be a list of words; got the string {self.stopwords!r}"
-            )
         if self.stopwords is not None:
+            require_several(self.stopwords, "stopwords")
             object.__setattr__(self, "stopwords", tuple(self.stopwords))
 
     @cached_property

@@ -110,6 +110,7 @@ class ColBERT(Encoded[CentroidSearch]):
             documents: one whose id is taken stands in the place of the old one.
 
         Raises:
+            UsageError: one document is given, where several are taken.
             ArtifactError: another node has changed the index since this one opened it.
         """
         return self._changed(added=documents)
@@ -118,6 +119,7 @@ class ColBERT(Encoded[CentroidSearch]):
         """Return this node with documents taken out of its index, as `update` does.
 
         Raises:
+            UsageError: one id is given, where several are taken.
             DataError: an id is not there, or no document is left.
             ArtifactError: another node has changed the index since this one opened it.
         """

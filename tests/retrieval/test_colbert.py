@@ -309,6 +309,16 @@ def test_deleted_ids_never_come_back_and_others_keep_theirs(encoder, tmp_path) -
     assert ids == {f"d{n:04}" for n in range(60)} - {"d0009", "d0030"} | {"d0200"}
 
 
+def test_one_id_or_document_is_not_taken_for_several(encoder, tmp_path) -> None:
+    """delete("12") took out the documents "1" and "2", and left "12"."""
+    corpus = Corpus.from_documents(Document(str(n), text_of(n)) for n in range(15))
+    index = ColBERT.index(corpus, path=tmp_path / "i")
+    for change in (lambda: index.delete("12"), lambda: index.add({"_id": "80", "text": "w1"})):
+        with pytest.raises(UsageError, match="must be a list, one alone too; got"):
+            change()
+    assert len(ColBERT.load(tmp_path / "i")(["w1"]).hits(0)) == 15
+
+
 def naive_of(encoder, query: str, text: str) -> float:
     return float((encoder.of(query) @ encoder.of(text).T).max(axis=1).sum())
 
