@@ -20,7 +20,7 @@ from limbeck.retrieval.centroid_search import CentroidSearch
 from limbeck.retrieval.codes import Bits
 from limbeck.retrieval.encoded import Encoded
 from limbeck.retrieval.encoders.conventions import MINILM
-from limbeck.retrieval.encoders.token_opening import open_token_encoder
+from limbeck.retrieval.encoders.token_opening import open_token_encoder, require_token_encoder
 from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings
 from limbeck.retrieval.indexed import StoredDocuments, readable
 from limbeck.retrieval.token_index import Coding, opened, table_lines, updated
@@ -171,6 +171,10 @@ class ColBERT(Encoded[CentroidSearch]):
     def opened_encoder(self) -> TokenEncoder:
         """The encoder; its model is loaded when it first encodes."""
         return open_token_encoder(self._settings)
+
+    def require_encoder(self) -> None:
+        """Raise a LimbeckError where files that lie here hold no such encoder; load nothing."""
+        require_token_encoder(self._settings)
 
     def shaping(self) -> dict[str, Any]:
         """Return what shapes the index: how documents are encoded and coded."""

@@ -12,7 +12,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.retrieval.encoders.pair_models import open_pair_model
+from limbeck.errors import Problem
+from limbeck.pipeline import Given
+from limbeck.retrieval.encoders.folders import examine_model
+from limbeck.retrieval.encoders.pair_models import open_pair_model, require_pair_model
 from limbeck.retrieval.encoders.pairs import Pair, PairModel, PairSettings
 from limbeck.retrieval.scorer import Scorer
 from limbeck.types import Query, Run
@@ -68,6 +71,11 @@ class CrossEncoder(Scorer):
     @property
     def _settings(self) -> PairSettings:
         return PairSettings(self.model, self.label, self.max_tokens)
+
+    def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
+        """Examine the model too, by the files that lie here; nothing is loaded or fetched."""
+        examine_model(lambda: require_pair_model(self._settings), place, problems)
+        return super().examine(given, place, problems)
 
     def bind(self, corpus: Any) -> Self:  # noqa: ARG002 - a node's form
         """Return this node with its model's files found; the model is loaded when it first scores.

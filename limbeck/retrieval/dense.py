@@ -18,7 +18,7 @@ from limbeck.retrieval.embeddings import embed
 from limbeck.retrieval.encoded import Encoded
 from limbeck.retrieval.encoders.base import Encoder, unit
 from limbeck.retrieval.encoders.conventions import MINILM, Pooling, Settings, Similarity
-from limbeck.retrieval.encoders.opening import open_encoder
+from limbeck.retrieval.encoders.opening import open_encoder, require_encoder
 from limbeck.retrieval.indexed import Built, IndexNode
 from limbeck.retrieval.inputs import encode_each, inputs_of
 from limbeck.retrieval.vectors import Layout, VectorIndex
@@ -100,6 +100,10 @@ class Dense(Encoded[VectorIndex], IndexNode[VectorIndex]):
     def opened_encoder(self) -> Encoder:
         """The encoder; its model is loaded when it first encodes."""
         return open_encoder(self._settings)
+
+    def require_encoder(self) -> None:
+        """Raise a LimbeckError where files that lie here hold no such encoder; load nothing."""
+        require_encoder(self._settings)
 
     def shaping(self) -> dict[str, Any]:
         """Return what shapes the index: how documents are encoded, compared and laid out."""

@@ -14,10 +14,16 @@ from numpy.typing import NDArray
 
 from limbeck.artifact import cache_folder
 from limbeck.corpus import Corpus
-from limbeck.errors import UsageError
+from limbeck.errors import Problem, UsageError
 from limbeck.fingerprint import digest
 from limbeck.retrieval.encoders.base import encodable
-from limbeck.retrieval.encoders.folders import ModelFolder, model_folder, require_torch
+from limbeck.retrieval.encoders.folders import (
+    ModelFolder,
+    examine_model,
+    local_folder,
+    model_folder,
+    require_torch,
+)
 from limbeck.retrieval.encoders.torch_model import TorchModel
 from limbeck.retrieval.expansion import Expander, Written
 from limbeck.retrieval.store import Store, remembered
@@ -75,6 +81,10 @@ class DocT5Query(Expander):
     def most(self) -> int | None:
         """The queries written for each document."""
         return self.n
+
+    def examine_inside(self, place: str, problems: list[Problem]) -> None:
+        """Examine whether a model that is named by a path is there."""
+        examine_model(lambda: local_folder(self.model), place, problems)
 
     def write(self, corpus: Corpus) -> list[Written]:
         """Return the queries of each document, by row.

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
+from limbeck.errors import Problem
 from limbeck.fingerprint import digest
+from limbeck.pipeline import Given
+from limbeck.retrieval.encoders.folders import examine_model
 from limbeck.retrieval.indexed import Indexed
 
 __all__ = ["Encoded"]
@@ -22,7 +25,9 @@ class _Model(Protocol):
 
 @dataclass(frozen=True)
 class Encoded(Indexed[_Index], Generic[_Index]):
-    """A retriever with an encoder. Implement `opened_encoder`, and what `Indexed` asks for.
+    """A retriever with an encoder.
+
+    Implement `opened_encoder`, `require_encoder`, and what `Indexed` asks for.
 
     Attributes:
         encoder: the name of the model, or its folder.
@@ -38,6 +43,15 @@ class Encoded(Indexed[_Index], Generic[_Index]):
     @abstractmethod
     def opened_encoder(self) -> _Model:
         """The encoder; its model is loaded when it first encodes."""
+
+    @abstractmethod
+    def require_encoder(self) -> None:
+        """Raise a LimbeckError where files that lie here hold no such encoder; load nothing."""
+
+    def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
+        """Examine the encoder too, by the files that lie here; nothing is loaded or fetched."""
+        examine_model(self.require_encoder, place, problems)
+        return super().examine(given, place, problems)
 
     @cached_property
     def fingerprint(self) -> str:

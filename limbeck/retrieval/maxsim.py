@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.artifact import cache_folder
-from limbeck.errors import UsageError
+from limbeck.errors import Problem, UsageError
 from limbeck.fingerprint import digest
+from limbeck.pipeline import Given
 from limbeck.retrieval.codes import quantise, width_of
 from limbeck.retrieval.encoders.conventions import MINILM
-from limbeck.retrieval.encoders.token_opening import open_token_encoder
+from limbeck.retrieval.encoders.folders import examine_model
+from limbeck.retrieval.encoders.token_opening import open_token_encoder, require_token_encoder
 from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings
 from limbeck.retrieval.interaction import CodedTokens, FloatTokens, Tokens
 from limbeck.retrieval.scorer import Scorer
@@ -82,6 +84,11 @@ class MaxSim(Scorer):
     def origin(self) -> str:
         """Digest of parameters and of the encoder's content."""
         return (self if self.opened else self.bind(None)).fingerprint
+
+    def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
+        """Examine the encoder too, by the files that lie here; nothing is loaded or fetched."""
+        examine_model(lambda: require_token_encoder(self._settings), place, problems)
+        return super().examine(given, place, problems)
 
     def bind(self, corpus: Any) -> Self:  # noqa: ARG002 - a node's form
         """Return this node with its encoder's files found; the model is loaded when it encodes.

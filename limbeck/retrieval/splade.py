@@ -15,7 +15,7 @@ from limbeck.corpus import Corpus
 from limbeck.errors import DataError, UsageError
 from limbeck.retrieval.encoded import Encoded
 from limbeck.retrieval.encoders.sparse import Entries, SparseEncoder, SparseSettings, SparseVectors
-from limbeck.retrieval.encoders.splade import open_sparse_encoder
+from limbeck.retrieval.encoders.splade import open_sparse_encoder, require_sparse_encoder
 from limbeck.retrieval.indexed import Built, IndexNode
 from limbeck.retrieval.inputs import encode_each, inputs_of
 from limbeck.retrieval.postings import Postings, Vocabulary
@@ -77,6 +77,10 @@ class Splade(Encoded[Postings], IndexNode[Postings]):
     def opened_encoder(self) -> SparseEncoder:
         """The encoder; its model is loaded when it first encodes."""
         return open_sparse_encoder(self._settings)
+
+    def require_encoder(self) -> None:
+        """Raise a LimbeckError where files that lie here hold no such encoder; load nothing."""
+        require_sparse_encoder(self._settings)
 
     def shaping(self) -> dict[str, Any]:
         """Return what shapes the index: how documents are encoded, and what is kept of them."""

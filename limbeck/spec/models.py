@@ -7,6 +7,7 @@ from pathlib import Path
 from limbeck.errors import UsageError
 from limbeck.llm import llamacpp
 from limbeck.retrieval.encoders.conventions import MINILM
+from limbeck.retrieval.encoders.folders import is_path
 
 __all__ = ["BUILT_IN", "MODEL_FIELDS", "below", "found"]
 
@@ -30,7 +31,11 @@ def found(name: str, folder: Path) -> str:
     path = below(name, folder)
     if path.exists():
         return str(path)
-    if _is_path(name) or (len(Path(name).parts) > 1 and (folder / Path(name).parts[0]).is_dir()):
+    if (
+        name.endswith(".json")
+        or is_path(name)
+        or (len(Path(name).parts) > 1 and (folder / Path(name).parts[0]).is_dir())
+    ):
         raise UsageError(
             f"a model that is named by a path must be there; got {name!r}, and {path} does not "
             "exist; change the path, or fetch the model"
@@ -64,8 +69,3 @@ def below(name: str, folder: Path) -> Path:
             "move the model, or compose the pipeline in Python"
         )
     return path
-
-
-def _is_path(name: str) -> bool:
-    """Whether a name has a form that no model of the hub has."""
-    return name.startswith("./") or name.endswith(("/", ".json")) or name.count("/") > 1

@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from limbeck.errors import ArtifactError, MissingExtraError, UsageError
+from limbeck.errors import (
+    ArtifactError,
+    LimbeckError,
+    MissingExtraError,
+    Problem,
+    UsageError,
+)
 from limbeck.fingerprint import digest
 
 __all__ = [
@@ -19,13 +25,18 @@ __all__ = [
     "ModelFiles",
     "ModelFolder",
     "content_digest",
+    "examine_model",
     "input_length",
+    "is_path",
+    "local_folder",
     "model_folder",
+    "onnx_alone",
     "onnx_files",
     "onnx_pair",
     "read_json",
     "require_head",
     "require_length",
+    "require_states",
     "require_torch",
     "without_bars",
 ]
@@ -44,6 +55,10 @@ _COMMON_LENGTH = 512
 
 _COUNTED_FROM_PADDING = frozenset({"camembert", "longformer", "mpnet", "roberta", "xlm-roberta"})
 """Models whose first position is the one behind the padding token's: 512 of 514 are of use."""
+
+
+_HUB_NAME = re.compile(r"(\b[\w.-]+\b/)?\b[\w.-]+\b", re.ASCII)
+"""What `huggingface_hub` takes for a name, but for doubled dots and dashes."""
 
 
 class ModelFolder(NamedTuple):
@@ -68,14 +83,22 @@ def onnx_pair(folder: Path) -> tuple[Path, Path] | None:
     return (models[0], tokenizer) if models and tokenizer.is_file() else None
 
 
-def onnx_files(folder: Path) -> ModelFiles | None:
-    """Return the ONNX model of a folder; None where it has none, or weights for torch beside it.
+def onnx_alone(folder: Path) -> tuple[Path, Path] | None:
+    """Return what `onnx_pair` does; None where weights for torch lie beside it.
 
     So a folder means the same model whether torch is installed or not, and the same as its name on
     the hub does.
     """
     pair = onnx_pair(folder)
     if pair is None or any(file for weights in WEIGHTS for file in folder.glob(weights)):
+        return None
+    return pair
+
+
+def onnx_files(folder: Path) -> ModelFiles | None:
+    """Return the ONNX model of a folder; None where it has none, or weights for torch beside it."""
+    pair = onnx_alone(folder)
+    if pair is None:
         return None
     beside = [folder / name for name in ("config.json", "tokenizer_config.json")]
     read = [*pair, *(file for file in (*beside, *_external(pair[0])) if file.is_file())]
@@ -162,6 +185,35 @@ def require_head(folder: Path, head: str, wanted: str) -> None:
         )
 
 
+def require_states(folder: Path, wanted: str) -> None:
+    """Raise ArtifactError for a cross-encoder: its states are trained to judge pairs.
+
+    Args:
+        folder: the model's folder.
+        wanted: names the kind of model to give.
+    """
+    stated = read_json(folder / "config.json").get("architectures") or []
+    if any(str(name).endswith("ForSequenceClassification") for name in stated):
+        raise ArtifactError(
+            f"{folder} must hold {wanted}; its config.json names {', '.join(map(str, stated))}, "
+            "which reads pairs; give another, or rerank by it with cross-encoder"
+        )
+
+
+def examine_model(require: Callable[[], object], place: str, problems: list[Problem]) -> None:
+    """Append what is wrong with a node's model, as far as files that lie here tell.
+
+    Args:
+        require: raises a LimbeckError where something is; it loads and fetches nothing.
+        place: of the node.
+        problems: the findings.
+    """
+    try:
+        require()
+    except LimbeckError as error:
+        problems.append(Problem(place, str(error), ""))
+
+
 def require_torch(wanted_by: str) -> None:
     """Raise MissingExtraError unless the packages of the extra `torch` are installed."""
     from importlib.util import find_spec
@@ -171,11 +223,17 @@ def require_torch(wanted_by: str) -> None:
             raise MissingExtraError(package, extra="torch", wanted_by=wanted_by)
 
 
-def model_folder(name: str) -> ModelFolder:
-    """Return the folder of a model: the path itself, else a snapshot of the hub.
+def is_path(name: str) -> bool:
+    """Return whether a model's name can only be a path: the hub has no name of that form."""
+    return not _HUB_NAME.fullmatch(name) or "--" in name or ".." in name
+
+
+def local_folder(name: str) -> Path | None:
+    """Return the folder that a model's name means here; None where it is a name of the hub.
 
     Raises:
-        ArtifactError: the folder holds no model, or the hub does not give it.
+        ArtifactError: the folder holds no model, or the name is that of a file, or can only be a
+            path and nothing is there.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -184,28 +242,59 @@ def model_folder(name: str) -> ModelFolder:
                 f"{folder} must hold a model with a config.json or a modules.json; it has neither; "
                 "give the folder of the model"
             )
-    else:
-        folder = _from_hub(name)
+        return folder
+    if folder.exists():
+        raise ArtifactError(
+            f"a model must be a folder; {name} is a file; give the folder that it lies in"
+        )
+    if is_path(name):
+        raise ArtifactError(
+            f"a model that is named by a path must be there; got {name!r}, and {folder.absolute()} "
+            "does not exist; change the path, or fetch the model"
+        )
+    return None
+
+
+def model_folder(name: str, *, built_in: str | None = None) -> ModelFolder:
+    """Return the folder of a model: the path itself, else a snapshot of the hub.
+
+    Args:
+        name: of the model.
+        built_in: a name that needs neither, where there is one, for messages.
+
+    Raises:
+        ArtifactError: the folder holds no model, or the hub does not give it.
+    """
+    folder = local_folder(name) or _from_hub(name, built_in)
     return ModelFolder(folder, _digest(folder))
 
 
-def _from_hub(name: str) -> Path:
-    import httpx
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+def _from_hub(name: str, built_in: str | None) -> Path:
+    from huggingface_hub import errors, snapshot_download
 
     try:
         return Path(snapshot_download(name, ignore_patterns=list(_NOT_READ)))
-    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
+    except (errors.HTTPError, errors.HFValidationError, OSError) as error:  # type: ignore[attr-defined]
+        known = "" if built_in is None else f", or {built_in!r}"
         raise ArtifactError(
-            "a model must be a folder, a name on the Hugging Face hub, or 'minilm' for vectors; "
-            f"{name!r} is no folder here, and the hub gave: {_first_line(error)}; look at the "
-            "name, or fetch the model while online and give its folder"
+            f"a model must be a folder, or a name on the Hugging Face hub{known}; {name!r} is no "
+            f"folder here, and {_why(error)}; look at the name, or fetch the model while online "
+            "and give its folder"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _why(error: Exception) -> str:
+    """Return why the hub gave no model."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the hub has no model of that name that you may read"
+    if not isinstance(error, errors.LocalEntryNotFoundError):
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return f"the hub gave: {first}"
+    if isinstance(error.__cause__, errors.OfflineModeIsEnabled):
+        return "the hub's cache does not hold it, and HF_HUB_OFFLINE forbids to ask the hub"
+    return f"the hub's cache does not hold it, and the hub cannot be reached ({error.__cause__})"
 
 
 @contextmanager

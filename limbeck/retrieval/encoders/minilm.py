@@ -19,7 +19,7 @@ from limbeck.errors import ArtifactError
 from limbeck.retrieval.encoders.conventions import MINILM
 from limbeck.retrieval.encoders.folders import ModelFiles, content_digest, onnx_pair
 
-__all__ = ["FOLDER_VARIABLE", "ModelFiles", "find_minilm", "minilm_files"]
+__all__ = ["FOLDER_VARIABLE", "ModelFiles", "find_minilm", "means_minilm", "minilm_files"]
 
 FOLDER_VARIABLE = "LIMBECK_MINILM"
 
@@ -83,6 +83,13 @@ def minilm_files(encoder: str) -> ModelFiles | None:
         if (Path(encoder) / "config.json").is_file():
             return None  # another model, exported to ONNX
         raise
+
+
+def means_minilm(encoder: str) -> bool:
+    """Return whether an encoder's name can mean nothing but MiniLM's files; none is read."""
+    folder = Path(encoder)
+    alone = onnx_pair(folder) is not None and not (folder / "config.json").is_file()
+    return encoder == MINILM or alone
 
 
 def _in_folder(folder: Path) -> ModelFiles | None:
@@ -157,14 +164,12 @@ def _offline() -> bool:
 
 def _from_hub() -> _Pair | None:
     """Fetch the files; None where the hub cannot be reached."""
-    import httpx
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import errors, hf_hub_download
 
     names = (_MODEL_NAME, "tokenizer.json")
     try:
         paths = [hf_hub_download(_REPOSITORY, name, revision=_REVISION) for name in names]
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError):
+    except (errors.HTTPError, OSError):  # type: ignore[attr-defined]
         return None
     return Path(paths[0]), Path(paths[1])
 

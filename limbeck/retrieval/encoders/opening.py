@@ -5,11 +5,19 @@ from __future__ import annotations
 from functools import lru_cache
 
 from limbeck.retrieval.encoders.base import Encoder
-from limbeck.retrieval.encoders.conventions import Settings
-from limbeck.retrieval.encoders.folders import ModelFolder, model_folder, require_torch
-from limbeck.retrieval.encoders.minilm import ModelFiles, minilm_files
+from limbeck.retrieval.encoders.conventions import MINILM, Settings
+from limbeck.retrieval.encoders.folders import (
+    ModelFolder,
+    local_folder,
+    model_folder,
+    require_states,
+    require_torch,
+)
+from limbeck.retrieval.encoders.minilm import ModelFiles, means_minilm, minilm_files
 
-__all__ = ["open_encoder"]
+__all__ = ["open_encoder", "require_encoder"]
+
+_WANTED = "an encoder of single texts"
 
 
 def open_encoder(settings: Settings) -> Encoder:
@@ -30,8 +38,22 @@ def open_encoder(settings: Settings) -> Encoder:
     if files is not None:
         return _opened_onnx(files, settings)
     require_torch(f"the encoder {settings.encoder!r}")
-    towers = settings.convention.towers or (settings.encoder, settings.encoder)
-    return _opened_torch((model_folder(towers[0]), model_folder(towers[1])), settings)
+    of_query, of_document = (model_folder(name, built_in=MINILM) for name in _towers(settings))
+    return _opened_torch((of_query, of_document), settings)
+
+
+def require_encoder(settings: Settings) -> None:
+    """Raise what `open_encoder` would of files that lie here; load nothing."""
+    if means_minilm(settings.encoder):
+        return
+    for name in _towers(settings):
+        if folder := local_folder(name):
+            require_states(folder, _WANTED)
+
+
+def _towers(settings: Settings) -> tuple[str, str]:
+    """Return the names of the models of queries and documents."""
+    return settings.convention.towers or (settings.encoder, settings.encoder)
 
 
 @lru_cache(maxsize=8)
@@ -46,6 +68,8 @@ def _opened_torch(folders: tuple[ModelFolder, ModelFolder], settings: Settings) 
     from limbeck.retrieval.encoders.sentence import SentenceEncoder
     from limbeck.retrieval.encoders.transformer import TransformerEncoder
 
+    for folder in folders:
+        require_states(folder.path, _WANTED)
     convention = settings.convention
     if convention.pooling is not None or not (folders[0].path / "modules.json").is_file():
         return TransformerEncoder(folders, convention)

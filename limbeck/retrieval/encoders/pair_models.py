@@ -29,7 +29,9 @@ from limbeck.retrieval.encoders.folders import (
     ModelFiles,
     ModelFolder,
     input_length,
+    local_folder,
     model_folder,
+    onnx_alone,
     onnx_files,
     require_head,
     require_torch,
@@ -44,7 +46,7 @@ from limbeck.retrieval.encoders.pairs import (
 from limbeck.retrieval.encoders.session import OnnxModel, in_threads
 from limbeck.retrieval.encoders.torch_model import TorchModel
 
-__all__ = ["OnnxPairModel", "TorchPairModel", "open_pair_model"]
+__all__ = ["OnnxPairModel", "TorchPairModel", "open_pair_model", "require_pair_model"]
 
 _LABEL = "scoring pairs"
 _BATCH_TOKENS = 8192
@@ -73,6 +75,15 @@ def open_pair_model(settings: PairSettings) -> PairModel:
     return _opened_torch(model_folder(settings.model), settings)
 
 
+def require_pair_model(settings: PairSettings) -> None:
+    """Raise what `open_pair_model` would of files that lie here; load nothing."""
+    place = Path(settings.model)
+    if onnx_alone(place):
+        input_length(place, settings.max_tokens)
+    elif folder := local_folder(settings.model):
+        _torch_length(folder, settings)
+
+
 @lru_cache(maxsize=8)
 def _opened_onnx(files: ModelFiles, settings: PairSettings) -> PairModel:
     return OnnxPairModel(files, settings)
@@ -81,6 +92,12 @@ def _opened_onnx(files: ModelFiles, settings: PairSettings) -> PairModel:
 @lru_cache(maxsize=8)
 def _opened_torch(folder: ModelFolder, settings: PairSettings) -> PairModel:
     return TorchPairModel(folder, settings)
+
+
+def _torch_length(folder: Path, settings: PairSettings) -> int:
+    """Return the tokens that pairs are cut to, once the folder holds a classifier."""
+    require_head(folder, "ForSequenceClassification", "a cross-encoder")
+    return input_length(folder, settings.max_tokens)
 
 
 class OnnxPairModel(PairModel):
@@ -117,8 +134,7 @@ class TorchPairModel(PairModel):
 
     def __init__(self, folder: ModelFolder, settings: PairSettings) -> None:
         """Remember what to load; what the folder says of itself is checked here."""
-        require_head(folder.path, "ForSequenceClassification", "a cross-encoder")
-        max_tokens = input_length(folder.path, settings.max_tokens)
+        max_tokens = _torch_length(folder.path, settings)
         self._model = TorchModel(folder.path, "AutoModelForSequenceClassification")
         self._settings = settings
         self._max_tokens = max_tokens

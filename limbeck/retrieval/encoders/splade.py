@@ -23,7 +23,9 @@ from limbeck.retrieval.encoders.folders import (
     ModelFiles,
     ModelFolder,
     input_length,
+    local_folder,
     model_folder,
+    onnx_alone,
     onnx_files,
     read_json,
     require_head,
@@ -42,7 +44,12 @@ from limbeck.retrieval.encoders.sparse import (
 from limbeck.retrieval.encoders.term_logits import OnnxTermLogits, TermLogits, TorchTermLogits
 from limbeck.types import Document
 
-__all__ = ["MaskedLanguageEncoder", "SparseFolderEncoder", "open_sparse_encoder"]
+__all__ = [
+    "MaskedLanguageEncoder",
+    "SparseFolderEncoder",
+    "open_sparse_encoder",
+    "require_sparse_encoder",
+]
 
 _BATCH = 8
 """Texts of a batch where sentence-transformers makes it: 500 MB of logits with 512 tokens each."""
@@ -68,8 +75,31 @@ def open_sparse_encoder(settings: SparseSettings) -> SparseEncoder:
     if files is not None:
         return _opened_onnx(files, settings)
     require_torch(f"the sparse encoder {settings.encoder!r}")
-    towers = sparse_convention(settings.encoder).towers or (settings.encoder,) * 2
-    return _opened_torch((model_folder(towers[0]), model_folder(towers[1])), settings)
+    of_query, of_document = _towers(settings)
+    return _opened_torch((model_folder(of_query), model_folder(of_document)), settings)
+
+
+def require_sparse_encoder(settings: SparseSettings) -> None:
+    """Raise what `open_sparse_encoder` would of files that lie here; load nothing."""
+    place = Path(settings.encoder)
+    if onnx_alone(place):
+        input_length(place, settings.max_tokens)
+        return
+    for name in _towers(settings):
+        if folder := local_folder(name):
+            _require_sparse(folder, settings)
+
+
+def _require_sparse(folder: Path, settings: SparseSettings) -> None:
+    if _is_sparse_folder(folder):
+        require_length(folder, settings.max_tokens)
+    else:
+        _torch_length(folder, settings)
+
+
+def _towers(settings: SparseSettings) -> tuple[str, str]:
+    """Return the names of the models of queries and documents."""
+    return sparse_convention(settings.encoder).towers or (settings.encoder, settings.encoder)
 
 
 @lru_cache(maxsize=8)
@@ -104,8 +134,13 @@ def _is_sparse_folder(folder: Path) -> bool:
 
 
 def _torch_tower(folder: Path, settings: SparseSettings) -> TermLogits:
+    return TorchTermLogits(folder, _torch_length(folder, settings))
+
+
+def _torch_length(folder: Path, settings: SparseSettings) -> int:
+    """Return the tokens that texts are cut to, once the folder holds a language model."""
     require_head(folder, "ForMaskedLM", "a SparseEncoder or a masked language model")
-    return TorchTermLogits(folder, input_length(folder, settings.max_tokens))
+    return input_length(folder, settings.max_tokens)
 
 
 class MaskedLanguageEncoder(SparseEncoder):

@@ -8,13 +8,22 @@ from pathlib import Path
 from limbeck.errors import ArtifactError
 from limbeck.retrieval.encoders.colbert import ColBERTEncoder
 from limbeck.retrieval.encoders.conventions import MINILM, convention
-from limbeck.retrieval.encoders.folders import WEIGHTS, ModelFolder, model_folder, require_torch
-from limbeck.retrieval.encoders.minilm import ModelFiles, minilm_files
+from limbeck.retrieval.encoders.folders import (
+    WEIGHTS,
+    ModelFolder,
+    local_folder,
+    model_folder,
+    require_states,
+    require_torch,
+)
+from limbeck.retrieval.encoders.minilm import ModelFiles, means_minilm, minilm_files
 from limbeck.retrieval.encoders.multi_vector import MultiVectorFolderEncoder, is_multi_vector
 from limbeck.retrieval.encoders.onnx import OnnxTokenEncoder
 from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings
 
-__all__ = ["open_token_encoder"]
+__all__ = ["open_token_encoder", "require_token_encoder"]
+
+_WANTED = "an encoder whose token states can be compared"
 
 
 def open_token_encoder(settings: TokenSettings) -> TokenEncoder:
@@ -39,7 +48,16 @@ def open_token_encoder(settings: TokenSettings) -> TokenEncoder:
         return _opened_onnx(files, settings)
     _require_converted(Path(settings.encoder))
     require_torch(f"the token encoder {settings.encoder!r}")
-    return _opened_torch(model_folder(settings.encoder), settings)
+    return _opened_torch(model_folder(settings.encoder, built_in=MINILM), settings)
+
+
+def require_token_encoder(settings: TokenSettings) -> None:
+    """Raise what `open_token_encoder` would of files that lie here; load nothing."""
+    if means_minilm(settings.encoder):
+        return
+    _require_converted(Path(settings.encoder))
+    if folder := local_folder(settings.encoder):
+        require_states(folder, _WANTED)
 
 
 def _require_converted(place: Path) -> None:
@@ -62,6 +80,7 @@ def _opened_onnx(files: ModelFiles, settings: TokenSettings) -> TokenEncoder:
 
 @lru_cache(maxsize=8)
 def _opened_torch(folder: ModelFolder, settings: TokenSettings) -> TokenEncoder:
+    require_states(folder.path, _WANTED)
     if is_multi_vector(folder.path):
         return MultiVectorFolderEncoder(folder, settings)
     return ColBERTEncoder(folder, settings)
