@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import logging
 import subprocess
 import sys
 from importlib import metadata
@@ -18,6 +20,8 @@ from limbeck.retrieval.encoders.base import unit
 from limbeck.retrieval.encoders.conventions import Settings, convention
 from limbeck.retrieval.encoders.onnx import OnnxEncoder
 from limbeck.retrieval.encoders.opening import open_encoder
+from limbeck.retrieval.encoders.token_opening import open_token_encoder
+from limbeck.retrieval.encoders.tokens import TokenSettings
 from limbeck.types import Document
 
 WORDS = ["query", "passage", ":", *(f"word{n}" for n in range(60))]
@@ -600,6 +604,55 @@ def test_a_similarity_that_no_name_told_must_be_stated(tmp_path) -> None:
         unknown.encode_queries(["word1"])
     stated = open_encoder(Settings(str(folder), similarity="cosine"))
     assert stated.encode_queries(["word1"]).shape == (1, 16)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("head", ["BertForMaskedLM", "BertModel"])
+def test_loading_says_nothing_of_what_is_not_read(head, tmp_path, capfd) -> None:
+    """transformers reported weights of a head, and a pooler, that nobody asked for."""
+    import transformers
+    from transformers.utils import logging as theirs
+
+    folder = tiny_model(tmp_path / "m")
+    saved = getattr(transformers, head)(transformers.BertConfig.from_pretrained(folder))
+    pooled = head == "BertModel"
+    weights = {k: v for k, v in saved.state_dict().items() if not (pooled and "pooler" in k)}
+    saved.save_pretrained(folder, state_dict=weights)
+    before, told = theirs.get_verbosity(), io.StringIO()
+    handler = logging.StreamHandler(told)
+    theirs.add_handler(handler)
+    capfd.readouterr()
+    try:
+        assert open_encoder(Settings(str(folder))).encode_queries(["word1"]).shape == (1, 16)
+        open_token_encoder(TokenSettings(str(folder))).encode_queries(["word1"])
+    finally:
+        theirs.remove_handler(handler)
+    assert (told.getvalue(), *capfd.readouterr()) == ("", "", "")
+    assert theirs.get_verbosity() == before
+
+
+@pytest.mark.torch
+def test_weights_that_are_missing_or_do_not_fit_are_an_error(tmp_path) -> None:
+    """They were made up at random, and a table on standard error said so."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny_model(tmp_path / "m")
+    weights = load_file(folder / "model.safetensors")
+    lost = {k: v for k, v in weights.items() if not k.startswith("encoder.layer.1.output")}
+    save_file(lost, folder / "model.safetensors", metadata={"format": "pt"})
+    for encoder in (
+        open_encoder(Settings(str(folder))),
+        open_token_encoder(TokenSettings(str(folder))),
+    ):
+        with pytest.raises(ArtifactError, match=r"4 are missing, such as encoder\.layer\.1"):
+            encoder.encode_queries(["word1"])
+    wrong = weights | {"embeddings.word_embeddings.weight": weights["pooler.dense.weight"].clone()}
+    save_file(wrong, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ArtifactError, match=r"a model that transformers loads; got: .*mismatch"):
+        open_encoder(Settings(str(folder))).encode_queries(["word1"])
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="a model that transformers loads; got: "):
+        open_encoder(Settings(str(folder))).encode_queries(["word1"])
 
 
 @pytest.mark.torch

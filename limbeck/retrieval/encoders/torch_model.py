@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.errors import ArtifactError
 from limbeck.retrieval.encoders.folders import without_bars
 
 __all__ = ["TorchModel"]
+
+
+_NOT_READ = {"AutoModel": ("pooler.",)}
+"""Weights that do not matter, by loader: token states are read before the pooler, which a model
+that was trained for another task seldom has."""
+
+_SHOWN = 200
+"""Characters shown of an error of others."""
 
 
 class TorchModel:
@@ -44,10 +55,29 @@ class TorchModel:
         import transformers
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        with without_bars():
-            loader = getattr(transformers, self._loader)
-            network = loader.from_pretrained(self.folder, dtype=torch.float32)
+        loader = getattr(transformers, self._loader)
+        try:
+            with without_bars(), _without_reports():
+                network, found = loader.from_pretrained(
+                    self.folder, dtype=torch.float32, output_loading_info=True
+                )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ArtifactError(
+                f"{self.folder} must hold a model that transformers loads; got: "
+                f"{_shortened(error)}; fetch or save the model again"
+            ) from error
+        self._require_whole(found["missing_keys"])
         return network.to(device).eval()
+
+    def _require_whole(self, missing: Collection[str]) -> None:
+        """Raise ArtifactError where weights that are read would be random."""
+        not_read = _NOT_READ.get(self._loader, ())
+        lost = sorted(name for name in missing if not name.startswith(not_read))
+        if lost:
+            raise ArtifactError(
+                f"{self.folder} must hold all weights of the model that its config.json describes; "
+                f"{len(lost)} are missing, such as {lost[0]}; fetch or save the model again"
+            )
 
     @property
     def pad(self) -> int:
@@ -64,3 +94,24 @@ class TorchModel:
         import torch
 
         return torch.from_numpy(array).to(self.network.device)
+
+
+@contextmanager
+def _without_reports() -> Iterator[None]:
+    """Keep transformers from reporting what it loaded: what matters of it is an error here.
+
+    It warns of weights of a head that is not asked for, and of the pooler.
+    """
+    from transformers.utils import logging
+
+    reports: Any = logging
+    before = reports.get_verbosity()
+    reports.set_verbosity_error()
+    try:
+        yield
+    finally:
+        reports.set_verbosity(before)
+
+
+def _shortened(error: Exception) -> str:
+    return " ".join(str(error).split())[:_SHOWN]
