@@ -28,6 +28,8 @@ __all__ = ["Built", "IndexNode", "Indexed", "Opened", "StoredDocuments", "readab
 
 _Index = TypeVar("_Index")
 
+_GIVE = "load the index with `corpus=`, its documents with what was added since"
+
 _NOT_PARAMETERS = frozenset({"k", "path", "corpus", "opened"})
 
 
@@ -101,15 +103,16 @@ class StoredDocuments:
         Raises:
             DataError: it is gone or changed.
         """
-        mend = "load the index with `corpus=`"
         if self._path is None:
-            raise DataError(f"the texts of this index were held in memory only; {mend}")
-        there = Corpus.load(self._path)
-        corpus = self._changed(there)
+            raise DataError(
+                "what reads texts needs the documents of this index, and they were held in memory "
+                f"only; {_GIVE}"
+            )
+        corpus = self._changed(Corpus.load(self._path))
         if corpus.fingerprint != self.fingerprint:
             raise DataError(
-                f"{self._path} must hold the documents that the index was built on, fingerprint "
-                f"{self.fingerprint}; it holds {there.fingerprint}; {mend}, or build it again"
+                f"{self._path} must hold the documents that the index was built on; "
+                f"{_difference(self, corpus)}; {_GIVE}, or build it again"
             )
         return corpus
 
@@ -118,6 +121,21 @@ class StoredDocuments:
         gone = [doc_id for doc_id in corpus.doc_ids if doc_id not in self._rows]
         another = len(gone) == len(corpus) and not self._added
         return corpus if another else corpus.changed(added=self._added, deleted=gone)
+
+
+def _difference(indexed: Documents, given: Documents) -> str:
+    """Return in words how the documents of an index and those of a corpus differ."""
+    alone = set(indexed.doc_ids) ^ set(given.doc_ids)
+    if alone:
+        first = min(alone)
+        place = "in the corpus" if indexed.row(first) is None else "in the index"
+        how = f"{first!r} is {place} alone"
+    else:
+        how = "their ids are the same, and a text, a title or metadata is not"
+    return (
+        f"the index holds {len(indexed)} documents ({indexed.fingerprint}), the corpus "
+        f"{len(given)} ({given.fingerprint}), and {how}"
+    )
 
 
 @dataclass(frozen=True)
@@ -173,8 +191,9 @@ class Indexed(Retriever, Generic[_Index]):
 
         Args:
             path: where the index lies.
-            corpus: its documents. None: ids come from the index, and texts from where the corpus
-                lay when the index was built.
+            corpus: its documents. None: ids come from the index, and texts, where something reads
+                them, from where the corpus lay when the index was built; of one that was held in
+                memory there are none.
             k: hits returned for each query.
 
         Raises:
@@ -262,21 +281,18 @@ class Indexed(Retriever, Generic[_Index]):
         if self.opened is not None or self.path is None or not self.path.exists():
             return known
         try:
-            found = self._artifact(self.path).parameters["corpus"]["fingerprint"]
+            artifact = self._artifact(self.path)
+            found = artifact.parameters["corpus"]["fingerprint"]
+            if self.corpus is not None and self.corpus.fingerprint != found:
+                differing = self._differing(artifact, self.corpus)
+                message = f"the index at {self.path} must be of the corpus named here; {differing}"
+                mend = "build the index again, or name its corpus"
+                problems.append(Problem(place, message, mend))
         except ArtifactError as error:
             problems.append(
                 Problem(place, str(error), "build the index again, or leave out `path`")
             )
             return known
-        if known.corpus not in {None, found}:
-            problems.append(
-                Problem(
-                    place,
-                    f"the index at {self.path} is of the corpus {found}; the corpus named here is "
-                    f"{known.corpus}",
-                    "build the index again, or name its corpus",
-                )
-            )
         return Given(known.kind, found)
 
     @classmethod
@@ -349,13 +365,18 @@ class Indexed(Retriever, Generic[_Index]):
             corpus = StoredDocuments(self.stored_ids(artifact), **built_on, added=added)
         if corpus.fingerprint != built_on["fingerprint"]:
             raise ArtifactError(
-                f"{path} must be an index of the corpus {corpus.fingerprint}; it is of "
-                f"{built_on['fingerprint']}; load it without a corpus, name the one that it was "
-                "built on, or build it again"
+                f"{path} must be an index of the corpus that is given; "
+                f"{self._differing(artifact, corpus)}; give the documents that the index holds, or "
+                "build it again"
             )
         shaped = fingerprint([self.identity(artifact), corpus.fingerprint])
         opened = Opened(self.open(artifact), shaped)
         return dataclasses.replace(self, corpus=corpus, opened=opened)
+
+    def _differing(self, artifact: Artifact, corpus: Documents) -> str:
+        """Return in words how a corpus differs from that of the index in an artifact."""
+        built_on = artifact.parameters["corpus"]
+        return _difference(StoredDocuments(self.stored_ids(artifact), **built_on), corpus)
 
     def _require_own(self, artifact: Artifact) -> None:
         """Raise ArtifactError where the index was shaped by other parameters than the node's."""

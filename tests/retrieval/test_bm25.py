@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from ir_measures import R, nDCG
 
 from limbeck.corpus import Corpus
-from limbeck.errors import ArtifactError, DataError, LimbeckError, UsageError
+from limbeck.errors import ArtifactError, CheckError, DataError, LimbeckError, UsageError
 from limbeck.pipeline import Given
 from limbeck.retrieval.bm25 import BM25
 from limbeck.retrieval.formulas import FORMULAS
@@ -431,7 +431,7 @@ def test_texts_that_lay_in_memory_are_said_to_be_gone(corpus, tmp_path):
     BM25.index(corpus, path=tmp_path / "x")
     run = BM25.load(tmp_path / "x")("cat")
     assert run.hits(0)
-    with pytest.raises(DataError, match="held in memory only"):
+    with pytest.raises(DataError, match="were held in memory only; load the index with"):
         run.corpus.document(0)
 
 
@@ -445,6 +445,28 @@ def test_a_foreign_corpus_is_refused_with_both_fingerprints(corpus, mini_corpus,
     ):
         with pytest.raises(ArtifactError, match=both):
             opening()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("a", "b"), "holds 3 documents .*, the corpus 2 .*, and 'c' is in the index alone"),
+        (("a", "b", "c", "d"), "the corpus 4 .*, and 'd' is in the corpus alone"),
+        (("a", "b", "x"), "the corpus 3 .*, and 'c' is in the index alone"),
+    ],
+)
+def test_how_a_foreign_corpus_differs_is_said(given, said, tmp_path):
+    """Two fingerprints told nobody which document was missing."""
+    corpus = Corpus.from_documents({"_id": i, "text": "zebra"} for i in "abc")
+    BM25.index(corpus, path=tmp_path / "x")
+    other = Corpus.from_documents({"_id": i, "text": "zebra"} for i in given)
+    with pytest.raises(ArtifactError, match=said):
+        BM25.load(tmp_path / "x", corpus=other)
+    with pytest.raises(CheckError, match=said):
+        BM25(path=tmp_path / "x", corpus=other).check()
+    changed = Corpus.from_documents({"_id": i, "text": "lion"} for i in "abc")
+    with pytest.raises(ArtifactError, match="ids are the same, and a text, a title or metadata"):
+        BM25.load(tmp_path / "x", corpus=changed)
 
 
 def test_other_parameters_than_the_index_has_are_refused(corpus, tmp_path):

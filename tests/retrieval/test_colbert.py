@@ -206,6 +206,24 @@ def test_saved_and_loaded(encoder, tmp_path) -> None:
     assert len(encoder.seen) == 20
 
 
+def test_without_its_corpus_in_memory_it_searches_and_says_what_else_needs(
+    encoder, tmp_path
+) -> None:
+    """What failed asked for a corpus, and the error of a wrong one to load without."""
+    corpus = corpus_of(range(20))
+    ColBERT.index(corpus, path=tmp_path / "i").add(documents([30]))
+    bare = ColBERT.load(tmp_path / "i")
+    assert len(bare(["w1"]).hits(0)) == 21
+    for change in (lambda: bare.add(documents([31])), lambda: bare.delete(["d0001"])):
+        with pytest.raises(DataError, match=r"load the index with `corpus=`, .* what was added"):
+            change()
+    with pytest.raises(ArtifactError, match="'d0030' is in the index alone; give the") as raised:
+        ColBERT.load(tmp_path / "i", corpus=corpus)
+    assert "without a corpus" not in str(raised.value)
+    whole = ColBERT.load(tmp_path / "i", corpus=corpus_of([*range(20), 30]))
+    assert len(whole.delete(["d0030"])(["w1"]).hits(0)) == 20
+
+
 def test_a_folder_that_cannot_be_written_can_be_searched(encoder, tmp_path) -> None:
     index = ColBERT.index(corpus_of(range(20)), path=tmp_path / "i")
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "i").rglob("*")}
