@@ -57,6 +57,16 @@ def test_the_specs_of_a_page_are_sound(text, tmp_path, monkeypatch):
     Spec.loads(text, folder=tmp_path).check()
 
 
+@pytest.mark.parametrize("text", [c for c in _cases("yaml") if "limbeck: 1" in c.values[0]])
+def test_the_specs_of_a_page_bear_another_pipeline(text, tmp_path, monkeypatch):
+    """One that used the index `colbert` met a pipeline of that name: the spec was ambiguous."""
+    for name in re.findall(r"\$\{env:(\w+)\}", text):
+        monkeypatch.setenv(name, "http://127.0.0.1:8000/v1")
+    spec = yaml.safe_load(text)
+    more = {f"another-{name}": [name] for name in spec["indexes"]}
+    Spec.loads(yaml.safe_dump(spec | {"pipelines": spec["pipelines"] | more}), folder=tmp_path)
+
+
 _SPECS = [
     *(c for c in _cases("yaml") if "limbeck: 1" in c.values[0]),
     *(
