@@ -12,6 +12,9 @@ import pytest
 import yaml
 
 from limbeck import cli
+from limbeck.pipeline import Fusion, Reranker, Retriever, Rewriter
+from limbeck.registry import node_class, node_names
+from limbeck.retrieval.expansion import Expander
 from limbeck.spec.spec import Spec
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +84,21 @@ def test_no_spec_lets_a_model_think_its_answer_away(text):
     """Qwen3 thinks by default: of what these specs ask, nothing could be read."""
     for llm in yaml.safe_load(text)["llms"].values():
         assert '"enable_thinking": false' in llm["extra"]
+
+
+def test_the_table_of_families_holds_every_node():
+    """It named two retrievers of four, and one reranker of ten."""
+    page = (ROOT / "docs" / "pipelines.md").read_text(encoding="utf-8")
+    row = r"^\| (Retriever|Rewriter|Fusion|Reranker|Expander)\b.*\|(.*)\|$"
+    rows = re.findall(row, page, re.MULTILINE)
+    shown = sorted((family, n) for family, cell in rows for n in re.findall(r"`([^`]+)`", cell))
+    families = (Retriever, Rewriter, Fusion, Reranker, Expander)
+    assert shown == sorted(
+        (family.__name__, name)
+        for name in node_names()
+        for family in families
+        if issubclass(node_class(name), family)
+    )
 
 
 def test_every_command_that_is_shown_exists():

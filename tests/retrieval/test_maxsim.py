@@ -8,6 +8,7 @@ import pytest
 from limbeck.errors import DataError, UsageError
 from limbeck.retrieval import maxsim
 from limbeck.retrieval.bm25 import BM25
+from limbeck.retrieval.fusion import Fuse
 from limbeck.retrieval.maxsim import MaxSim
 from limbeck.types import Expansion, Query, Run
 from tests.fakes import same
@@ -52,6 +53,17 @@ def test_scores_are_the_formula(precision, near, encoder, everything, mini_corpu
         for doc_id, score in run.hits(query.query_id):
             document = mini_corpus.document(mini_corpus.row(doc_id))
             assert score == pytest.approx(formula(query.text, document.contents), abs=near)
+
+
+def test_a_tail_is_kept_by_fusion_with_the_first_stage(encoder, mini_corpus):
+    """The pages say how; without it, hits beyond a depth of 100 are lost."""
+    first = BM25.index(mini_corpus)
+    reranked = first >> MaxSim(depth=1)
+    whole = Fuse([first, reranked], method="linear", normalise="minmax")
+    asked = "inverted index of documents"
+    n_hits = [len(node(asked).hits(0)) for node in (first, reranked, whole)]
+    assert n_hits[1] == 1 < n_hits[0] == n_hits[2]
+    assert MaxSim().depth == 100
 
 
 def test_deeper_hits_are_dropped(encoder, everything):
