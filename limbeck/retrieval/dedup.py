@@ -32,7 +32,7 @@ class Dedup(Reranker):
         separator: what stands between a document and its passage: "paper7#3" and "paper7#12" are
             passages of "paper7". An id without it, or that begins with it, is a document.
         metadata: the field that holds the document instead. A hit without that field is a document
-            of its own, and the run's notes count them.
+            of its own, and a note counts them.
     """
 
     name: ClassVar[str] = "dedup"
