@@ -33,7 +33,7 @@ __all__ = [
     "write_products",
 ]
 
-_BUILT_ON = "f24f8cf7b16b5ee03dc5b529e7129363"
+_BUILT_ON = "a0cd82e4b5f7d3a829edbfb5a3cdc3d4"
 """Digest of the kernels imported here. numba, whose cache looks at this file alone, would run their
 old code after an upgrade; a test says what must stand here."""
 

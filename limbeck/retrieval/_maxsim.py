@@ -245,41 +245,6 @@ def _keep_residual(
 
 
 @njit(cache=True, nogil=True)
-def _read_tile(documents: Any, row: int, n_rows: int, centroids: Any, tile: Any) -> None:
-    """Write what a tile of codes needs to be scored: codes, scales and, of residuals, centroids."""
-    tokens, width, bits = documents
-    spread, levels, scales, to_unit, nearest = tile
-    _unpack(tokens, row, n_rows, width, bits, spread)
-    _repeat_last(spread, n_rows, len(spread) // ROWS)
-    _last_words(tokens, row, n_rows, width, 0, scales)
-    if not HAS_DOT_BYTES:
-        _as_levels(spread, np.float32(((1 << bits) - 1) / 2), levels)
-    if centroids is not None:
-        _last_words(tokens, row, n_rows, width, 16, to_unit)
-        for i in range(ROWS):
-            nearest[i] = centroids[1][row + min(i, n_rows - 1)]
-
-
-@njit(cache=True, nogil=True)
-def _panels_of_codes(query: Any, tile: Any, centroids: Any, best: Any, sums: Any) -> None:
-    lanes, factors, offsets = query
-    spread, levels, scales, to_unit, nearest = tile
-    n_lanes, n_columns = len(factors), len(spread) // ROWS
-    for done in range(0, n_lanes, PANEL):
-        width = min(PANEL, n_lanes - done)
-        at = done * n_columns
-        if HAS_DOT_BYTES:
-            _byte_sums(width, lanes, at, spread, n_columns, sums)
-        else:
-            _float_sums(width, lanes, 4 * at, levels, 0, 4 * n_columns, sums)
-        if centroids is None:
-            _keep_coded(sums, width, done, factors, offsets, scales, best)
-        else:
-            near = (centroids[0], nearest, to_unit)
-            _keep_residual(sums, width, done, factors, offsets, scales, best, near)
-
-
-@njit(cache=True, nogil=True)
 def score_codes(
     query: Any,
     n_tokens: int,
@@ -303,22 +268,41 @@ def score_codes(
         centroids: None; or, where the codes are of residuals, the products of all centroids and
             lanes, shape (n_centroids, n_lanes), and the centroid of each token.
     """
-    _, width, bits = documents
+    lanes, factors, offsets = query
+    tokens, width, bits = documents
     n_columns = (width - 1) * (8 // bits)
-    best = np.empty(len(query[1]), np.float32)
+    n_lanes = len(factors)
+    best = np.empty(n_lanes, np.float32)
     sums = np.empty(ROWS * PANEL, np.int32 if HAS_DOT_BYTES else np.float32)
-    tile = (
-        np.empty(ROWS * n_columns, np.uint32),
-        np.empty(0 if HAS_DOT_BYTES else 4 * ROWS * n_columns, np.float32),
-        np.empty(ROWS, np.float32),
-        np.empty(ROWS, np.float32),
-        np.empty(ROWS, np.uint64),
-    )
+    spread = np.empty(ROWS * n_columns, np.uint32)
+    levels = np.empty(0 if HAS_DOT_BYTES else 4 * ROWS * n_columns, np.float32)
+    scales, to_unit = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
+    nearest = np.empty(ROWS, np.uint64)
     for doc in range(len(starts)):
         start, end = starts[doc], ends[doc]
         best[:] = _NEVER
         for first in range(start, end, ROWS):
             row = _tile_start(first, start, end)
-            _read_tile(documents, row, min(ROWS, end - row), centroids, tile)
-            _panels_of_codes(query, tile, centroids, best, sums)
+            n_rows = min(ROWS, end - row)
+            _unpack(tokens, row, n_rows, width, bits, spread)
+            _repeat_last(spread, n_rows, n_columns)
+            _last_words(tokens, row, n_rows, width, 0, scales)
+            if not HAS_DOT_BYTES:
+                _as_levels(spread, np.float32(((1 << bits) - 1) / 2), levels)
+            if centroids is not None:
+                _last_words(tokens, row, n_rows, width, 16, to_unit)
+                for i in range(ROWS):
+                    nearest[i] = centroids[1][row + min(i, n_rows - 1)]
+            for done in range(0, n_lanes, PANEL):
+                panel = min(PANEL, n_lanes - done)
+                at = done * n_columns
+                if HAS_DOT_BYTES:
+                    _byte_sums(panel, lanes, at, spread, n_columns, sums)
+                else:
+                    _float_sums(panel, lanes, 4 * at, levels, 0, 4 * n_columns, sums)
+                if centroids is None:
+                    _keep_coded(sums, panel, done, factors, offsets, scales, best)
+                else:
+                    near = (centroids[0], nearest, to_unit)
+                    _keep_residual(sums, panel, done, factors, offsets, scales, best, near)
         scores[doc] = _total(best, n_tokens)
