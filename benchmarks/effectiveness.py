@@ -24,6 +24,8 @@ from limbeck import (
     MMR,
     ColBERT,
     CrossEncoder,
+    Cutoff,
+    Dedup,
     Dense,
     Fuse,
     Listwise,
@@ -63,6 +65,8 @@ def systems(splade: str | None, cross_encoder: str | None) -> dict[str, Callable
         ".7 hybrid + .3 maxsim": lambda: _MIXED,
         "colbert of minilm's tokens": lambda: ColBERT(k=100),
         "dense, then mmr of 100": lambda: _DENSE.top(100) >> MMR(_DENSE),
+        "bm25, then cutoff at half the best score": lambda: _BM25 >> Cutoff(share=0.5),
+        "bm25, then dedup": lambda: _BM25 >> Dedup(),
         "bm25, then pass": lambda: _BM25 >> Pass(),
     }
     if splade:
