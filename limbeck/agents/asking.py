@@ -20,10 +20,11 @@ from limbeck.types import Message
 
 __all__ = ["Asking", "Prompting", "counted", "why_unread"]
 
-_MESSAGE_OVERHEAD_TOKENS = 16
-"""Room for what a chat format adds around messages."""
-
 _NEEDS = {
+    "choices": (
+        "answers that an LLM is held to",
+        "take one that can be, such as vllm:MODEL, or set read: text",
+    ),
     "logprobs": (
         "the log-probabilities of what an LLM says",
         "take one that tells them (name logprobs in its `supports` if it does), or set read: text",
@@ -124,7 +125,7 @@ class Prompting(Node):
     def max_prompt_tokens(self) -> int:
         """Return how long a prompt can become, by a count that needs no model."""
         written = sum(FALLBACK.count(part) for part in (self.prompt.system, self.prompt.user))
-        return written + self.max_shown_tokens() + _MESSAGE_OVERHEAD_TOKENS
+        return written + self.max_shown_tokens() + self.llm.overhead_tokens
 
     def max_answer_tokens(self) -> int:
         """Return how long an answer can become."""
@@ -139,7 +140,11 @@ class Prompting(Node):
         return self.llm.tokenizer.cut(" ".join(text.split()), n_tokens)
 
     def generated(
-        self, prompts: Sequence[tuple[Message, ...]], *, top_logprobs: int | None = None
+        self,
+        prompts: Sequence[tuple[Message, ...]],
+        *,
+        top_logprobs: int | None = None,
+        choices: Sequence[str] = (),
     ) -> list[Generation]:
         """Return what the LLM says to each prompt, in order."""
         return counted(
@@ -151,6 +156,7 @@ class Prompting(Node):
                 max_tokens=self.max_answer_tokens(),
                 stop=self.stop,
                 top_logprobs=top_logprobs,
+                choices=choices,
                 label=self.name,
             )
         )
@@ -166,9 +172,9 @@ class Prompting(Node):
         problems += [Problem(place, *found) for found in self.llm.problems()]
         for capability in sorted(self.needs - self.llm.capabilities):
             what, mend = _NEEDS[capability]
-            message = f"{self.name} reads {what}, and {self.llm.model} does not tell them"
+            message = f"{self.name} reads {what}, which {self.llm.model} does not support"
             problems.append(Problem(place, message, mend))
-        room = self.llm.context_length
+        room = self.llm.room
         if room is not None and self.max_prompt_tokens() + self.max_answer_tokens() > room:
             problems.append(Problem(place, *self._too_long(room)))
 

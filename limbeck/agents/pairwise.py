@@ -16,6 +16,7 @@ from limbeck.prompts.answers import choice
 __all__ = ["Method", "Pairwise"]
 
 Method = Literal["heap", "sliding", "all-pairs"]
+Read = Literal["text", "choice"]
 
 _LABELS = ("A", "B")
 
@@ -40,22 +41,31 @@ class Pairwise(SortingReranker):
 
     Attributes:
         method: "heap", "sliding" or "all-pairs".
+        read: "text", the letter in the answer; "choice", likewise, and the server lets the answer
+            be nothing but a letter.
     """
 
     name: ClassVar[str] = "pairwise"
     places: ClassVar[frozenset[str]] = frozenset({"query", "first", "second"})
 
     method: Method = field(default="heap", kw_only=True)
+    read: Read = field(default="text", kw_only=True)
     max_tokens: int = field(default=24, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_of("method of pairwise", self.method, get_args(Method))
+        require_one_of("read of pairwise", self.read, get_args(Read))
 
     @property
     def kind(self) -> str:
         """The kind wins with all pairs, else rank."""
         return "wins" if self.method == "all-pairs" else "rank"
+
+    @property
+    def held_to(self) -> tuple[str, ...]:
+        """The two letters, with `read` "choice"."""
+        return tuple(_LABELS) if self.read == "choice" else ()
 
     @property
     def n_shown(self) -> int:

@@ -28,14 +28,14 @@ from limbeck.types import Message, Query, Run
 __all__ = ["Method", "Pointwise", "Read"]
 
 Method = Literal["yes-no", "graded", "query-likelihood"]
-Read = Literal["logprobs", "text", "steps"]
+Read = Literal["logprobs", "text", "choice", "steps"]
 
 _KINDS = {"yes-no": "probability", "graded": "grade", "query-likelihood": "log-likelihood"}
 _LABELS = {"yes-no": ("no", "yes"), "graded": ("0", "1", "2", "3"), "query-likelihood": ()}
 _N_LABELS = {"yes-no": range(2, 3), "graded": range(2, 11), "query-likelihood": range(1)}
 _READ = {
-    "yes-no": ("logprobs", "text"),
-    "graded": ("logprobs", "text", "steps"),
+    "yes-no": ("logprobs", "text", "choice"),
+    "graded": ("logprobs", "text", "choice", "steps"),
     "query-likelihood": ("logprobs",),
 }
 _EVEN = math.log(0.5)
@@ -66,7 +66,8 @@ class Pointwise(LLMReranker, Scorer):
 
     Attributes:
         method: "yes-no", "graded" or "query-likelihood".
-        read: "logprobs"; "text", the label in the answer; "steps" (graded alone), the label after
+        read: "logprobs"; "text", the label in the answer; "choice", likewise, and the server lets
+            the answer be nothing but a label; "steps" (graded alone), the label after
             "final score:" in an answer that reasons first, as in UMBRELA.
         labels: what is answered, from the worst to the best, in a template of your own language;
             () is no and yes, or 0 to 3. The grade of a label is its place, from 0.
@@ -136,6 +137,11 @@ class Pointwise(LLMReranker, Scorer):
         """Alternatives to read the label from; None: the text."""
         return self.top_logprobs if self.read == "logprobs" else None
 
+    @property
+    def held_to(self) -> tuple[str, ...]:
+        """The labels, with `read` "choice"."""
+        return tuple(self._answered) if self.read == "choice" else ()
+
     def max_prompts(self) -> int:
         """Return one for each hit."""
         return self.depth
@@ -202,7 +208,7 @@ class Pointwise(LLMReranker, Scorer):
             return mean_logprob(sample)
         if self.read == "steps":
             return final_choice(sample.text, self._answered)
-        if self.read == "text":
+        if self.read in {"text", "choice"}:
             return choice(sample.text, self._answered)
         shares = label_probabilities(sample, self._answered)
         return None if shares is None else sum(i * share for i, share in enumerate(shares))

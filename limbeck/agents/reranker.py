@@ -28,6 +28,9 @@ __all__ = ["LLMReranker", "Scores", "SortingReranker", "require_one_of"]
 _QUERIES_TOGETHER = 128
 """Queries that advance side by side: enough for any server, few enough for memory."""
 
+_CHOICE_TOKENS = 16
+"""What a label may take that an answer is held to; the server ends the answer with it."""
+
 _NUMBER_TOKENS = 4
 """What a passage's number or letter may take."""
 
@@ -86,9 +89,15 @@ class LLMReranker(Asking, Reranker):
         return None
 
     @property
+    def held_to(self) -> tuple[str, ...]:
+        """Texts of which the server lets the answer be one; (): any text."""
+        return ()
+
+    @property
     def needs(self) -> frozenset[str]:
-        """Log-probabilities where they are read."""
-        return frozenset(() if self.alternatives is None else {"logprobs"})
+        """Log-probabilities where they are read, choices where answers are held to some."""
+        wanted = {"logprobs": self.alternatives is not None, "choices": bool(self.held_to)}
+        return frozenset(capability for capability, is_wanted in wanted.items() if is_wanted)
 
     @abstractmethod
     def scored(self, query: str, passages: Sequence[str]) -> Steps[Scores]:
@@ -100,7 +109,7 @@ class LLMReranker(Asking, Reranker):
 
     def ask(self, prompts: Sequence[Prompt]) -> list[Generation]:
         """Return what the LLM says to the prompts of a round."""
-        return self.generated(prompts, top_logprobs=self.alternatives)
+        return self.generated(prompts, top_logprobs=self.alternatives, choices=self.held_to)
 
     def examine_llm(self, place: str, problems: list[Problem]) -> None:
         """Append also whether more alternatives are asked for than the LLM tells."""
@@ -115,6 +124,8 @@ class LLMReranker(Asking, Reranker):
 
     def max_answer_tokens(self) -> int:
         """Return few where the first ones are read."""
+        if self.held_to:
+            return max(_CHOICE_TOKENS, *(len(label.encode()) for label in self.held_to))
         return super().max_answer_tokens() if self.alternatives is None else READ_TOKENS
 
     def content(self) -> object:

@@ -120,6 +120,19 @@ class Dataset:
         kept = qrels.restricted(query.query_id for query in judged)
         return Dataset(name, corpus, judged, kept, split, exclude_same_id, tuple(notes))
 
+    def first(self, n_queries: int) -> Dataset:
+        """Return the dataset with its first queries alone: for a look, not for a result."""
+        if n_queries >= len(self.queries):
+            return self
+        queries = self.queries[:n_queries]
+        told = f"only the first {n_queries} of {len(self.queries)} queries"
+        return replace(
+            self,
+            queries=queries,
+            qrels=self.qrels.restricted(query.query_id for query in queries),
+            notes=(told, *self.notes),
+        )
+
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the corpus, the queries with their exclusions, and the judgements."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from limbeck.errors import LimbeckError
 from limbeck.llm.request import (
     ABANDONED,
     Abandoned,
@@ -17,7 +18,7 @@ from limbeck.llm.request import (
     Token,
     encodable,
 )
-from limbeck.llm.tokenizer import Tokenizer, count_prompt
+from limbeck.llm.tokenizer import FALLBACK, Tokenizer, count_prompt
 
 __all__ = ["Asked", "Backend", "Completion", "Completions"]
 
@@ -95,18 +96,20 @@ class Asked:
         prompt, completion = self._counted(call.request, "".join(heard))
         return Reply({}, failure, prompt, completion)
 
-    def _counted(self, request: Request, text: str) -> tuple[int, int]:
-        tokenizer = self._tokenizer()
-        return count_prompt(tokenizer, request.messages), tokenizer.count(text)
+    def _counted(self, request: Request, *texts: str) -> tuple[int, int]:
+        """Return the tokens of a request and of texts; a lost tokenizer costs no answer."""
+        try:
+            return _count(self._tokenizer(), request, texts)
+        except LimbeckError:
+            return _count(FALLBACK, request, texts)
 
     def _reply(self, call: Call, made: Completions) -> Reply:
         completions = made.completions[: len(call.indices)]
         prompt, completion = made.prompt_tokens, made.completion_tokens
         estimated = prompt is None or completion is None
         if prompt is None or completion is None:
-            prompt, _ = self._counted(call.request, "")
             said = completions if not call.request.mode else ()  # what is scored was not said
-            completion = sum(self._tokenizer().count(made.text) for made in said)
+            prompt, completion = self._counted(call.request, *(made.text for made in said))
         share, rest = divmod(completion, max(len(completions), 1))
         samples = {
             index: Sample(
@@ -120,3 +123,7 @@ class Asked:
             for position, (index, made) in enumerate(zip(call.indices, completions, strict=False))
         }
         return Reply(samples, None, prompt, completion)
+
+
+def _count(tokenizer: Tokenizer, request: Request, texts: Iterable[str]) -> tuple[int, int]:
+    return count_prompt(tokenizer, request.messages), sum(map(tokenizer.count, texts))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from limbeck.errors import UsageError
 
 __all__ = ["CAPABILITIES", "FAMILIES", "Family", "family_of"]
 
-CAPABILITIES = frozenset({"json_schema", "logprobs", "prompt_logprobs", "seed", "stream"})
+CAPABILITIES = frozenset(
+    {"choices", "json_schema", "logprobs", "prompt_logprobs", "seed", "stream"}
+)
 """What a node may ask of an LLM beyond text for messages."""
 
-_CHAT = CAPABILITIES - {"prompt_logprobs"}
-"""What OpenAI's chat completions can: they score no text that is given to them."""
+_CHAT = CAPABILITIES - {"choices", "prompt_logprobs"}
+"""What OpenAI's chat completions can: they score no text that is given to them, and cannot be held
+to one of some texts.
+"""
+
+_QUEUE_S = 600.0
+"""What a call to a server of one's own may take: most of it is waiting for others to be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,11 @@ class Family:
         key_variable: the environment variable that holds the key unless the user names one.
         key_required: a server of the family answers nobody without a key.
         max_tokens: the name of the parameter that bounds a completion.
+        choices: how a completion is held to one of some texts: by vLLM's `structured_outputs`, by a
+            `regex` or by a `grammar` in llama.cpp's notation; empty where it cannot be.
+        concurrency: requests under way at once unless the user says how many.
+        timeout_s: seconds a call may take unless the user says how many.
+        loads: the model is loaded in this process, by vLLM.
         samples_per_call: completions that one request may ask for.
         context_length: tokens of prompt and completion together, None where the model decides.
         max_top_logprobs: alternatives that are told for a token at most, None where the server
@@ -37,6 +50,10 @@ class Family:
     key_variable: str | None = None
     key_required: bool = False
     max_tokens: str = "max_tokens"
+    choices: Literal["", "structured_outputs", "regex", "grammar"] = ""
+    concurrency: int = 16
+    timeout_s: float = 120.0
+    loads: bool = False
     supports: frozenset[str] = _CHAT
     samples_per_call: int = 128
     context_length: int | None = None
@@ -67,7 +84,38 @@ FAMILIES = {
             "a served model, as in vllm:Qwen/Qwen3-8B",
             base_url="http://127.0.0.1:8000/v1",
             key_variable="VLLM_API_KEY",
+            choices="structured_outputs",
+            concurrency=64,
+            timeout_s=_QUEUE_S,
             supports=CAPABILITIES,
+        ),
+        Family(
+            "vllm-offline",
+            "a model to load, as in vllm-offline:Qwen/Qwen3-8B",
+            choices="structured_outputs",
+            concurrency=1024,  # what vLLM's scheduler may choose from
+            loads=True,
+            supports=CAPABILITIES,
+        ),
+        Family(
+            "sglang",
+            "a served model, as in sglang:Qwen/Qwen3-8B",
+            base_url="http://127.0.0.1:30000/v1",
+            key_variable="SGLANG_API_KEY",
+            choices="regex",
+            concurrency=64,
+            timeout_s=_QUEUE_S,
+            supports=_CHAT | {"choices"},
+        ),
+        Family(
+            "tgi",
+            "a name, as in tgi:tgi",
+            base_url="http://127.0.0.1:8080/v1",
+            key_variable="TGI_API_KEY",
+            concurrency=64,
+            timeout_s=_QUEUE_S,
+            samples_per_call=1,
+            max_top_logprobs=5,
         ),
         Family(
             "ollama",
@@ -78,8 +126,20 @@ FAMILIES = {
             samples_per_call=1,
         ),
         Family(
+            "llama-server",
+            "a name, as in llama-server:qwen3",
+            base_url="http://127.0.0.1:8080/v1",
+            key_variable="LLAMA_API_KEY",
+            choices="grammar",
+            supports=_CHAT | {"choices"},
+            timeout_s=_QUEUE_S,
+            samples_per_call=1,
+        ),
+        Family(
             "llamacpp",
             "a GGUF file, as in llamacpp:models/qwen.gguf, or llamacpp:smollm2",
+            choices="grammar",
+            supports=_CHAT | {"choices"},
             samples_per_call=1,
             context_length=4096,
         ),

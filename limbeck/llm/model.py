@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from limbeck.errors import UsageError
+from limbeck.errors import LimbeckError, UsageError
 from limbeck.fingerprint import canonical_json
 from limbeck.llm.gate import Gate
 from limbeck.llm.langchain import LangChain, name_of
 from limbeck.llm.ledger import saved
-from limbeck.llm.request import Call, Reply, Request, Sample, Token, encodable
+from limbeck.llm.probe import Asked, Probed, Unreachable, probed, recalled
+from limbeck.llm.request import Call, Failed, Reply, Request, Sample, Token, encodable
 from limbeck.llm.scripted import Script, Scripted
+from limbeck.llm.secrets import resolve
 from limbeck.llm.settings import Settings
+from limbeck.llm.side_door import SideDoor
 from limbeck.llm.spread import spread
 from limbeck.llm.streaming import streamed
 from limbeck.llm.tokenizer import Tokenizer
@@ -28,6 +32,15 @@ __all__ = ["CALL_FAILED", "LLM", "Generation"]
 
 CALL_FAILED = "LLM call failed"
 """Stands in the note on each generation that lacks a sample."""
+
+_OVERHEAD_TOKENS = 40
+"""SmolLM2 adds 30 with its own system message, Llama 3.1 some 36, Qwen 3 some 10."""
+
+_PROBE_TIMEOUT_S = 30.0
+_PROBE_RETRIES = 2
+
+_known: dict[tuple[str, str, str], Probed] = {}
+"""What this process has learned of servers, by place, model and what is sent with each request."""
 
 _ROLES = frozenset({"assistant", "developer", "system", "user"})
 
@@ -94,6 +107,114 @@ class LLM(Settings):
         """The tokenizer that counts and cuts texts for this model, loaded on first use."""
         return self._own_gate.tokenizer()
 
+    def probe(self, *, again: bool = False) -> Probed | None:
+        """Return what the model's server can, and go by it from now on; None where there is none.
+
+        Some ten short requests are sent, with this LLM's `extra`, unless the cache knows this
+        server. They stand on the meter, but take nothing of `max_calls` and its like. `supports`
+        and `context_length` that were given stand.
+
+        Args:
+            again: ask whatever the cache holds.
+
+        Raises:
+            LLMError: the server refuses a plain request, or, as `Unreachable`, gives no answer.
+        """
+        return self._learn(lambda asked, door: probed(asked, door, again=again))
+
+    def recall(self) -> Probed | None:
+        """Return what the cache knows of the model's server, and go by it from now on.
+
+        No text is generated, and a server of which the cache knows nothing is not asked at all.
+        """
+        try:
+            return self._learn(recalled)
+        except LimbeckError:
+            return None
+
+    def _learn(self, ask: Callable[[Asked, SideDoor], Probed | None]) -> Probed | None:
+        """Return what a question tells of the model's server, and go by it from now on."""
+        if not self.has_server:
+            return None
+        with closing(self._asking()) as asking:
+            gate = asking._own_gate
+            asked = Asked(
+                layer=gate.calls,
+                model=self.identity,
+                name=self.name,
+                base_url=resolve(self.place, wanted_by=self.model),
+                shown=self.place,
+                extra=str(self.extra),
+                choices=bool(self.family.choices),
+            )
+            try:
+                found = ask(asked, gate.door())
+            except Failed as error:
+                raise Unreachable(
+                    f"{self.model} must be reachable to be asked what it can; it is not: "
+                    f"{error.reason}; start the server, or give its base_url"
+                ) from None
+        if found is not None:
+            _known[self._place_of_model] = found
+            self._own_gate.answered()
+        return found
+
+    def _asking(self) -> LLM:
+        """Return an LLM of the same server whose answers nobody records, and who soon gives up."""
+        return dataclasses.replace(
+            self,
+            cassette=None,
+            cassette_mode="off",
+            max_usd=None,
+            max_calls=None,
+            max_tokens=None,
+            timeout_s=min(_PROBE_TIMEOUT_S, self.deadline_s),
+            retries=min(_PROBE_RETRIES, self.retries),
+            reconnect_s=0.0,
+        )
+
+    @property
+    def _place_of_model(self) -> tuple[str, str, str]:
+        return self.place, self.model, str(self.extra)
+
+    @property
+    def _found(self) -> Probed | None:
+        return _known.get(self._place_of_model) if self.has_server else None
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the model can beyond text: as it was given, else found, else usual."""
+        usual = super().capabilities
+        if self.supports is not None or self._found is None:
+            return usual
+        return (usual - self._found.lacks) | self._found.supports
+
+    @property
+    def max_top_logprobs(self) -> int | None:
+        """Alternatives that can be asked for, None where only the server knows."""
+        told = None if self._found is None else self._found.max_top_logprobs
+        return told or super().max_top_logprobs
+
+    @property
+    def width(self) -> int:
+        """Samples that one request asks for at most."""
+        if self.samples_per_call is None and self._found is not None:
+            return self._found.samples_per_call
+        return super().width
+
+    @property
+    def room(self) -> int | None:
+        """Tokens of a prompt and its completion together, None where it is not known."""
+        told = None if self._found is None else self._found.context_length
+        known = [length for length in (self.context_length, told) if length is not None]
+        return min(known, default=None)
+
+    @property
+    def overhead_tokens(self) -> int:
+        """What the chat format adds to a message: what was found, else more than most add."""
+        told = None if self._found is None else self._found.overhead_tokens
+        return _OVERHEAD_TOKENS if told is None else told
+
     @property
     def _own_gate(self) -> Gate:
         gate: Gate = self.__dict__["_gate"]
@@ -111,6 +232,7 @@ class LLM(Settings):
         seed: int | None = None,
         top_logprobs: int | None = None,
         schema: Mapping[str, Any] | None = None,
+        choices: Sequence[str] = (),
         label: str = "llm",
     ) -> list[Generation]:
         """Return what the model says to each prompt, in order.
@@ -129,6 +251,7 @@ class LLM(Settings):
             seed: sample i of each prompt is drawn with seed + i.
             top_logprobs: alternatives told for each token; 0 tells the tokens' own alone.
             schema: JSON schema that each answer must follow.
+            choices: texts of which each answer must be one.
             label: who asks, for notes and progress.
 
         Raises:
@@ -148,6 +271,7 @@ class LLM(Settings):
                 seed=seed,
                 top_logprobs=top_logprobs,
                 schema=schema,
+                choices=choices,
             )
             for messages in prompts
         ]
@@ -203,6 +327,7 @@ class LLM(Settings):
             BudgetError: the budget does not allow the call.
             LLMError: the call failed; what was yielded before is all there is.
         """
+        self._require("stream")
         request = self._request(
             messages,
             max_tokens=max_tokens,
@@ -234,7 +359,7 @@ class LLM(Settings):
             for request in distinct.values()
             for start in range(0, n, self.width)
         ]
-        made = spread(self._own_gate, calls, concurrency=self.concurrency, label=label)
+        made = spread(self._own_gate, calls, concurrency=self.at_once, label=label)
         replies = dict.fromkeys(distinct, Reply())
         for call, reply in zip(calls, made, strict=True):
             replies[call.request.key] = replies[call.request.key].joined(reply)
@@ -250,7 +375,7 @@ class LLM(Settings):
                 f"add it to supports if the model can"
             )
 
-    def _request(
+    def _request(  # noqa: PLR0913 - as `generate`
         self,
         messages: Sequence[Message],
         *,
@@ -261,6 +386,7 @@ class LLM(Settings):
         seed: int | None = None,
         top_logprobs: int | None = None,
         schema: Mapping[str, Any] | None = None,
+        choices: Sequence[str] = (),
     ) -> Request:
         """Return the request of one prompt.
 
@@ -271,22 +397,24 @@ class LLM(Settings):
         _require_range("temperature", temperature, 0.0)
         _require_range("top_p", top_p, 0.0, 1.0)
         _require_range("top_logprobs", top_logprobs, 0, self.max_top_logprobs or float("inf"))
+        _require_choices(choices, schema)
         wanted = {"seed": seed, "logprobs": top_logprobs, "json_schema": schema}
-        for capability, value in wanted.items():
+        for capability, value in {**wanted, "choices": choices or None}.items():
             if value is not None:
                 self._require(capability)
         return Request(
             model=self.identity,
             messages=_checked(messages),
             max_tokens=max_tokens,
-            revision=self.revision,
+            revision=self.state,
             temperature=None if temperature is None else float(temperature),
             top_p=None if top_p is None else float(top_p),
             stop=(stop,) if isinstance(stop, str) else tuple(stop),
             seed=seed,
             top_logprobs=top_logprobs,
             schema="" if schema is None else canonical_json(schema),
-            extra=self.extra,
+            choices=tuple(choices),
+            extra=str(self.extra),
         )
 
 
@@ -310,13 +438,21 @@ def _checked(messages: Sequence[Message]) -> tuple[Message, ...]:
     if not given or isinstance(given, (str, Message)):
         raise UsageError("a prompt must be a sequence of messages; wrap it: [Message('user', ...)]")
     for message in messages:
-        role, content = message
+        role, content = message if isinstance(message, tuple) and len(message) == 2 else (None, 0)
         if role not in _ROLES or not isinstance(content, str):
             raise UsageError(
                 f"a message must have a role of {', '.join(sorted(_ROLES))} and a text; "
                 f"got {role!r} and {type(content).__name__}"
             )
     return tuple(Message(role, encodable(content)) for role, content in messages)
+
+
+def _require_choices(choices: Sequence[str], schema: Mapping[str, Any] | None) -> None:
+    given: object = choices
+    if isinstance(given, str) or len(set(choices)) != len(choices) or not all(choices):
+        raise UsageError(f"choices must be different texts, none of them empty; got {given!r}")
+    if choices and schema is not None:
+        raise UsageError("an answer can follow a schema or be one of some choices; got both")
 
 
 def _require_range(

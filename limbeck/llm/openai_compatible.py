@@ -7,7 +7,6 @@ is told as what it is.
 
 from __future__ import annotations
 
-import email.utils
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import LLMError, UsageError
 from limbeck.llm.backend import Completion, Completions
-from limbeck.llm.refusals import Refused, passing
+from limbeck.llm.choices import chosen_from
+from limbeck.llm.refusals import Refused, passing, retry_after_s
 from limbeck.llm.request import Abandoned, Failed, Request, Token
 from limbeck.llm.scoring import scored, scoring_body
 from limbeck.llm.secrets import Scrubber
@@ -29,13 +29,12 @@ __all__ = ["OpenAICompatible"]
 
 _LONGEST_MESSAGE = 300
 _MENDS = {
-    400: "shorten the prompt, or drop the parameter that the server does not know",
-    401: "give a valid key by api_key='${env:NAME}', or set the variable that it names",
+    400: "mend or drop the parameter that it names, or shorten the prompt",
     402: "pay the account's bill",
-    403: "give a key that may use this model",
     404: "look at the model's name and at base_url, which mostly ends with /v1",
-    422: "drop the parameter that the server does not know",
+    422: "mend or drop the parameter that it names",
 }
+_LAST_MEND = "look at base_url"
 
 
 class OpenAICompatible:
@@ -45,24 +44,30 @@ class OpenAICompatible:
         self,
         model: str,
         *,
-        connect: Callable[[], tuple[str | None, str]],
+        connect: Callable[[], tuple[str, str]],
         timeout_s: float,
         max_tokens: str = "max_tokens",
+        choices: str = "",
+        key_from: str = "",
         trust_env: bool = True,
     ) -> None:
         """Keep what a connection needs; none is opened before the first call.
 
         Args:
             model: the name that the server knows.
-            connect: returns the base URL, None for the SDK's default, and the key.
+            connect: returns the base URL and the key.
             timeout_s: seconds a call may take.
             max_tokens: the name of the parameter that bounds a completion.
+            choices: the parameter that holds a completion to one of some texts.
+            key_from: where the key comes from, for messages.
             trust_env: whether proxies of the environment are used.
         """
         self._model = model
         self._connect = connect
         self._timeout_s = timeout_s
         self._max_tokens = max_tokens
+        self._choices = choices
+        self._key_from = key_from
         self._trust_env = trust_env
         self._lock = Lock()
         self._open: openai.OpenAI | None = None
@@ -99,11 +104,6 @@ class OpenAICompatible:
 
         base_url, key = self._connect()
         self._scrub = Scrubber((key,))
-        if not (key.isascii() and key.isprintable()):
-            raise UsageError(
-                f"{self._model} needs a key of printable ASCII characters; the one given has "
-                "others; copy it again"
-            )
         http = None if self._trust_env else openai.DefaultHttpxClient(trust_env=False)
         try:
             return openai.OpenAI(
@@ -140,8 +140,11 @@ class OpenAICompatible:
         if request.schema:
             schema = {"name": "answer", "strict": True, "schema": json.loads(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if request.extra:
-            body["extra_body"] = json.loads(request.extra)
+        more = json.loads(request.extra or "{}")
+        if request.choices:
+            more |= chosen_from(request.choices, self._choices)
+        if more:
+            body["extra_body"] = more
         return body
 
     def _answer(self, client: openai.OpenAI, body: dict[str, Any]) -> object:
@@ -199,13 +202,16 @@ class OpenAICompatible:
         if error.code == "content_filter":
             return Failed("content filter", retry=False)
         if passing(status) and error.code != "insufficient_quota":
-            return Failed(f"http {status}", retry_after_s=_retry_after_s(error.response.headers))
-        mend = "top up the account" if status == 429 else _MENDS.get(status)
+            return Failed(f"http {status}", retry_after_s=retry_after_s(error.response.headers))
+        if status in {401, 403}:
+            mend = f"give a key that may use this model by {self._key_from or 'api_key'}"
+        else:
+            mend = "top up the account" if status == 429 else _MENDS.get(status, _LAST_MEND)
         return Refused.of(
             status,
             f"{error.code} {error.message}",
             f"{self._model} must be served to us; the server answered http {status}: "
-            f"{self._short(error.message)}; {mend or 'look at base_url'}",
+            f"{self._short(error.message)}; {mend}",
         )
 
     def _short(self, message: str) -> str:
@@ -221,20 +227,6 @@ def _reason(error: Exception) -> str:
 def _in_time(ends_at: float) -> None:
     if time.monotonic() > ends_at:
         raise Failed("timeout")
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return the wait that the headers ask for, as milliseconds, seconds or a date."""
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) * unit_s)
-        except (KeyError, ValueError):
-            continue
-    try:
-        at = email.utils.parsedate_to_datetime(headers["retry-after"])
-        return max(0.0, at.timestamp() - time.time())
-    except (KeyError, ValueError, OverflowError):
-        return None
 
 
 def _completions(answer: object) -> Completions:

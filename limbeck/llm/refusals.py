@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import email.utils
 import re
+import time
+from collections.abc import Mapping
 
 from limbeck.errors import LLMError
 from limbeck.llm.request import Call, Failed, Layer, Reply, Request
 
-__all__ = ["Refusals", "Refused", "passing", "prompt_too_long"]
+__all__ = ["Refusals", "Refused", "passing", "prompt_too_long", "retry_after_s"]
 
 _RETRIED = frozenset({408, 409, 425, 429})
+_NOT_IMPLEMENTED = 501
 _ABOUT_THE_REQUEST = frozenset({400, 413, 422})
 _TOO_LONG = re.compile(
     r"context[ _-]?(?:length|size|window)|maximum model length|prompt is too long|"
@@ -22,7 +26,21 @@ _TOO_LONG = re.compile(
 
 def passing(status: int) -> bool:
     """Return whether a refusal with this HTTP status may be over when the call is made again."""
-    return status in _RETRIED or status >= 500
+    return status in _RETRIED or (status >= 500 and status != _NOT_IMPLEMENTED)
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return the wait that the headers ask for, as milliseconds, seconds or a date."""
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) * unit_s)
+        except (KeyError, ValueError):
+            continue
+    try:
+        at = email.utils.parsedate_to_datetime(headers["retry-after"])
+        return max(0.0, at.timestamp() - time.time())
+    except (KeyError, ValueError, OverflowError):
+        return None
 
 
 def prompt_too_long(status: int, message: str) -> bool:

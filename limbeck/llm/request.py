@@ -91,6 +91,7 @@ class Request:
         top_logprobs: alternatives told for each token; 0 tells the tokens' own log-probabilities,
             None tells nothing.
         schema: a JSON schema that the answer must follow, as canonical JSON.
+        choices: texts of which the answer must be one; () leaves it free.
         extra: further parameters of the request, as canonical JSON.
         mode: "score": the tokens of the last message are scored, and its text is the sample; empty:
             a completion.
@@ -106,6 +107,7 @@ class Request:
     seed: int | None = None
     top_logprobs: int | None = None
     schema: str = ""
+    choices: tuple[str, ...] = ()
     extra: str = ""
     mode: Literal["", "score"] = ""
 

@@ -14,13 +14,18 @@ from typing import Any
 from limbeck.llm.backend import Completion
 from limbeck.llm.request import Failed, Token
 
-__all__ = ["scored", "scoring_body"]
+__all__ = ["NOT_SCORED", "scored", "scoring_body"]
 
 _PARAMETERS = {
     "prompt_logprobs": 1,
     "add_generation_prompt": False,
     "continue_final_message": True,
 }
+_NOT_TOLD = "no log-probabilities of the prompt in the answer"
+_OF_OTHER_TEXT = "the prompt's tokens do not end with its last message"
+NOT_SCORED = frozenset({_NOT_TOLD, _OF_OTHER_TEXT})
+"""The failures of an answer that does not score the text."""
+
 _PART = "\ufffd"
 """Stands in a token's text for bytes that are no whole character."""
 
@@ -44,10 +49,10 @@ def scored(answer: object, text: str) -> Completion:
         assert isinstance(answer, dict)
         tokens = [_token(told) for told in answer["prompt_logprobs"] if told is not None]
     except (AssertionError, AttributeError, KeyError, StopIteration, TypeError, ValueError):
-        raise Failed("no log-probabilities of the prompt in the answer", retry=False) from None
+        raise Failed(_NOT_TOLD, retry=False) from None
     own = _last_tokens(tokens, text)
     if not own:
-        raise Failed("the prompt's tokens do not end with its last message", retry=False)
+        raise Failed(_OF_OTHER_TEXT, retry=False)
     return Completion(text, "stop", own)
 
 

@@ -21,16 +21,19 @@ def spread(
     """Return what the work makes of each item, in order.
 
     Meters and other context variables of the caller are seen by the work. The first exception is
-    raised once the work under way has ended; what had not begun is not begun.
+    raised once the work under way has ended, Ctrl-C at once; what had not begun is not begun.
     """
     if len(items) <= 1:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(min(concurrency, len(items)), thread_name_prefix="limbeck-llm") as pool:
-        futures = [pool.submit(contextvars.copy_context().run, work, item) for item in items]
-        try:
-            for future in track(as_completed(futures), label=label, total=len(futures)):
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ThreadPoolExecutor(min(concurrency, len(items)), thread_name_prefix="limbeck-llm")
+    futures = [pool.submit(contextvars.copy_context().run, work, item) for item in items]
+    ended = True
+    try:
+        for future in track(as_completed(futures), label=label, total=len(futures)):
+            future.result()
+    except KeyboardInterrupt:
+        ended = False
+        raise
+    finally:
+        pool.shutdown(wait=ended, cancel_futures=True)
     return [future.result() for future in futures]

@@ -87,7 +87,7 @@ class HuggingFace(Tokenizer):
         return [min(end, start) for (_, end), start in zip(offsets, following, strict=False)]
 
 
-def load_tokenizer(source: str, *, revision: str = "") -> Tokenizer:
+def load_tokenizer(source: str, *, revision: str = "", download: bool = True) -> Tokenizer:
     """Return the tokenizer that a source names.
 
     Args:
@@ -95,6 +95,7 @@ def load_tokenizer(source: str, *, revision: str = "") -> Tokenizer:
             one, or a model's name on the Hugging Face hub, which is read from the hub's cache where
             the hub cannot be reached.
         revision: the model's revision on the hub.
+        download: whether the hub is asked for what its cache lacks.
 
     Raises:
         UsageError: there is no such tokenizer.
@@ -105,7 +106,7 @@ def load_tokenizer(source: str, *, revision: str = "") -> Tokenizer:
     try:
         import tokenizers
 
-        file = path if path.is_file() else _from_hub(source, revision or "main")
+        file = path if path.is_file() else _from_hub(source, revision or "main", download)
         return HuggingFace(tokenizers.Tokenizer.from_file(str(file)))
     except Exception as error:  # noqa: BLE001 - both packages raise whatever they meet
         told = str(error).splitlines() or [type(error).__name__]
@@ -116,7 +117,7 @@ def load_tokenizer(source: str, *, revision: str = "") -> Tokenizer:
         ) from None
 
 
-def _from_hub(name: str, revision: str) -> str:
+def _from_hub(name: str, revision: str, download: bool) -> str:  # noqa: FBT001
     """Return the path of a model's tokenizer.json: from the hub's cache, else from the hub."""
     if name.endswith(".json"):
         raise FileNotFoundError("there is no such file")
@@ -126,6 +127,8 @@ def _from_hub(name: str, revision: str) -> str:
     try:
         return hf_hub_download(name, "tokenizer.json", revision=revision, local_files_only=True)
     except LocalEntryNotFoundError:
+        if not download:
+            raise
         return hf_hub_download(name, "tokenizer.json", revision=revision)
 
 

@@ -13,6 +13,7 @@ from limbeck.corpus import Corpus
 from limbeck.errors import LimbeckError, SpecError
 from limbeck.llm.families import FAMILIES
 from limbeck.llm.model import LLM
+from limbeck.llm.serving.engine import Engine
 from limbeck.pipeline import Node, Pipeline, Retriever
 from limbeck.registry import node_class, node_names
 from limbeck.spec.document import Entry, parse
@@ -149,6 +150,8 @@ class _Reader:
             )
         if backend == "llamacpp" and model not in BUILT_IN:
             model = str(self._model(model, entry, f"{place}.model", below))
+        if FAMILIES[backend].loads or "engine" in values:
+            model = self._model(model, entry, f"{place}.model", found)
         return self._made(LLM, values, entry, place, first=f"{backend}:{model}")
 
     def _text(self, value: Entry | None, entry: Entry, place: str, key: str) -> str:
@@ -276,10 +279,14 @@ class _Reader:
         return self._made(type(index), values, entry, place, base=index)
 
     def _named(self, name: str, entry: Entry, place: str) -> Node:
-        """Return the index, else the pipeline, else the registered node of a name."""
+        """Return the index, else the pipeline, else the registered node of a name.
+
+        Inside its own pipeline, the name of an index means the index, that of a node the node.
+        """
         index = self._index_named(name, entry, place)
-        # Inside its own pipeline, the name of an index means the index.
-        if name in self._section("pipelines") and (index is None or name not in self._open):
+        is_index = index is not None and name in self._open
+        is_node = self._open[-1:] == [name] and name in node_names()
+        if name in self._section("pipelines") and not (is_index or is_node):
             return self._referred(name, index, entry, place)
         return self._node(name, {}, entry, place) if index is None else index
 
@@ -401,6 +408,9 @@ class _Reader:
             LLM: lambda entry, place: self._one_of(self._llms, "llms", entry, place),
             Documents: lambda entry, place: self._one_of(self._corpora, "corpora", entry, place),
             Path: self._path,
+            Engine: lambda entry, place: self._made(
+                Engine, self._mapping(entry, place), entry, place
+            ),
         }
 
     def _branches(self, entry: Entry, place: str) -> tuple[Node, ...]:

@@ -14,6 +14,7 @@ import yaml
 from limbeck.corpus import Corpus
 from limbeck.errors import UsageError
 from limbeck.llm.model import LLM
+from limbeck.llm.serving.engine import Engine
 from limbeck.pipeline import Node, Pipeline, Retriever
 from limbeck.registry import node_names
 from limbeck.spec.models import BUILT_IN, MODEL_FIELDS
@@ -104,8 +105,11 @@ class _Writer:
                 "name a back-end that a file can name"
             )
         backend, _, model = llm.model.partition(":")
-        named = self._model(model) if backend == "llamacpp" else model
-        return {"backend": backend, "model": named, **self._values(llm, skip={"model"})}
+        is_local = backend == "llamacpp" or llm.loading is not None
+        named = self._model(model) if is_local else model
+        values = self._values(llm, skip={"model"})
+        extra = {"extra": llm.more} if llm.extra else {}
+        return {"backend": backend, "model": named, **values, **extra}
 
     def _steps(self, node: Node) -> list[Any]:
         steps = node.steps if isinstance(node, Pipeline) else (node,)
@@ -150,10 +154,11 @@ class _Writer:
     def _value(self, value: Any, name: str) -> Any:
         if isinstance(value, Node):
             return self._step(value)
-        if isinstance(value, LLM):
-            return _key_of(value, self._spec.llms)
-        if isinstance(value, Corpus):
-            return _key_of(value, self._spec.corpora)
+        if isinstance(value, LLM | Corpus):
+            names = self._spec.llms if isinstance(value, LLM) else self._spec.corpora
+            return _key_of(value, names)
+        if isinstance(value, Engine):
+            return self._values(value)
         if isinstance(value, Path):
             return self._path(value)
         if isinstance(value, (tuple, list)):

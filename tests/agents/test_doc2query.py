@@ -143,10 +143,10 @@ def test_the_fingerprint_sees_what_changes_the_queries_and_with_it_the_index():
 
 
 def test_check_looks_at_the_llm_and_at_its_context_only_where_an_index_is_to_be_built(tmp_path):
-    node = Doc2Query(_llm(Writer(), context_length=100))
+    node = Doc2Query(_llm(Writer(), context_length=120))
     (found,) = BM25(expansion=node).problems(place="here")
     assert found.place == "here.expansion"
-    assert "holds 100" in found.message
+    assert "holds 120" in found.message
     fits = dataclasses.replace(node, document_tokens=8, max_tokens=8)
     assert not BM25(expansion=fits).problems()
     no_key = LLM("openai:gpt", api_key="${env:LIMBECK_NO_KEY}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import types
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,10 +17,12 @@ from limbeck.agents.pointwise import Pointwise
 from limbeck.agents.reranker import LLMReranker
 from limbeck.agents.setwise import Setwise
 from limbeck.errors import CheckError, UsageError
+from limbeck.llm.backend import Completion, Completions
 from limbeck.llm.model import LLM
 from limbeck.llm.request import Failed
 from limbeck.meter import metered
 from limbeck.pipeline import Pipeline
+from limbeck.retrieval.bm25 import BM25
 from limbeck.types import Message, Query
 from tests.agents.oracle import (
     ALL,
@@ -253,7 +257,7 @@ def test_queries_and_passages_are_cut():
     ],
 )
 def test_log_probabilities_are_missed_by_the_check_before_any_call(node, needed):
-    with pytest.raises(CheckError, match=r"log-probabilities of .* does not tell them") as caught:
+    with pytest.raises(CheckError, match=r"log-probabilities of .* does not support") as caught:
         (Listed(("d1",)) >> node).check()
     assert needed in str(caught.value)
     can = dataclasses.replace(node.llm, supports=ALL, context_length=100_000)
@@ -419,3 +423,31 @@ def test_thinking_before_an_unreadable_answer_is_not_blamed():
     with metered() as meter:
         node(["what"], run=shuffled(2))
     assert meter.notes == {"pointwise: a hit kept its rank (no label in the answer)": 2}
+
+
+@pytest.mark.parametrize(
+    ("node", "labels"),
+    [
+        (partial(Pointwise, read="choice"), ("no", "yes")),
+        (partial(Pointwise, method="graded", read="choice"), ("0", "1", "2", "3")),
+        (partial(Pairwise, read="choice"), ("A", "B")),
+    ],
+)
+def test_an_answer_can_be_held_to_the_labels(node, labels):
+    """A small model that chats around its answer is read for each hit all the same."""
+    heard = []
+
+    def complete(request, first, n, listen):
+        heard.append(request)
+        return Completions((Completion(request.choices[-1]),), 1, 1)
+
+    backend = types.SimpleNamespace(complete=complete, close=lambda: None)
+    able = LLM("scripted:able", backend=backend, supports=("choices",))
+    with metered() as meter:
+        node(able, depth=3)(["what"], run=shuffled(3))
+    assert meter.notes == {}
+    assert {request.choices for request in heard} == {labels}
+    assert {request.max_tokens for request in heard} == {16}
+    (found,) = (BM25(k=3) >> node(LLM("openai:m", base_url="http://127.0.0.1:9/v1"))).problems()
+    assert "held to" in found.message
+    assert "read: text" in found.mend

@@ -39,10 +39,14 @@ Script = Callable[[dict, int], Answer]
 
 
 class Server:
-    """Its address, what it was asked, and how many requests were ever under way at once."""
+    """Its address, what it was asked, and how many requests were ever under way at once.
+
+    `beside` holds what it tells at other paths.
+    """
 
     def __init__(self, script: Script) -> None:
         self.script = script
+        self.beside: dict[str, object] = {}
         self.asked: list[dict] = []
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
@@ -59,6 +63,10 @@ class Server:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+
+    def _beside(self, path: str) -> Answer:
+        told = self.beside.get(path)
+        return Answer(404 if told is None else 200, told)
 
     @contextmanager
     def _counted(self, body: dict, headers: dict[str, str]) -> Iterator[int]:
@@ -84,6 +92,9 @@ class Server:
             def log_message(self, *args: object) -> None:
                 pass
 
+            def do_GET(self) -> None:
+                _send(self, server._beside(self.path), stream=False)
+
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 with server._counted(
@@ -92,31 +103,32 @@ class Server:
                     answer = server.script(body, number)
                     time.sleep(answer.delay_s)
                 try:
-                    self._send(answer, stream=bool(body.get("stream")))
+                    _send(self, answer, stream=bool(body.get("stream")))
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
 
-            def _send(self, answer: Answer, *, stream: bool) -> None:
-                if stream and answer.status == 200:
-                    data, kind = _events(answer.body), "text/event-stream"
-                elif isinstance(answer.body, bytes):
-                    data, kind = answer.body, "application/json"
-                else:
-                    data, kind = json.dumps(answer.body).encode(), "application/json"
-                self.send_response(answer.status)
-                for name, value in {"content-type": kind, **answer.headers}.items():
-                    self.send_header(name, value)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                if answer.trickle_s:
-                    for byte in data:
-                        self.wfile.write(bytes([byte]))
-                        self.wfile.flush()
-                        time.sleep(answer.trickle_s)
-                else:
-                    self.wfile.write(data)
-
         return Handler
+
+
+def _send(to: BaseHTTPRequestHandler, answer: Answer, *, stream: bool) -> None:
+    if stream and answer.status == 200:
+        data, kind = _events(answer.body), "text/event-stream"
+    elif isinstance(answer.body, bytes):
+        data, kind = answer.body, "application/json"
+    else:
+        data, kind = json.dumps(answer.body).encode(), "application/json"
+    to.send_response(answer.status)
+    for name, value in {"content-type": kind, **answer.headers}.items():
+        to.send_header(name, value)
+    to.send_header("content-length", str(len(data)))
+    to.end_headers()
+    if answer.trickle_s:
+        for byte in data:
+            to.wfile.write(bytes([byte]))
+            to.wfile.flush()
+            time.sleep(answer.trickle_s)
+    else:
+        to.wfile.write(data)
 
 
 def _events(body: object) -> bytes:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import logging
 import socket
 import time
 import traceback
+from contextlib import closing
 
 import pytest
 
 from limbeck.errors import LLMError, UsageError
 from limbeck.llm.model import LLM
-from limbeck.llm.openai_compatible import _retry_after_s
+from limbeck.llm.refusals import retry_after_s
 from limbeck.meter import metered
 from tests.llm.conftest import user
 from tests.llm.server import Answer, chat
@@ -133,7 +135,12 @@ def test_a_failure_costs_its_own_prompt_alone(ask):
 
 @pytest.mark.parametrize(
     ("status", "mend"),
-    [(400, "shorten the prompt"), (401, "give a valid key"), (403, "key"), (404, "base_url")],
+    [
+        (400, "shorten the prompt"),
+        (401, "give a key that may use this model by"),
+        (403, "key"),
+        (404, "base_url"),
+    ],
 )
 def test_statuses_that_never_pass_end_at_once_with_the_mend(ask, status, mend):
     llm, server = ask(lambda body, n: _error(status, "because"))
@@ -186,7 +193,7 @@ def test_a_refused_parameter_stops_at_once_though_others_were_answered(ask):
 
     llm, _ = ask(script)
     assert llm.generate([user("a")])[0].failure is None
-    with pytest.raises(LLMError, match="drop the parameter that the server does not know"):
+    with pytest.raises(LLMError, match="mend or drop the parameter that it names"):
         llm.generate([user("a"), user("b")], seed=1)
 
 
@@ -423,14 +430,35 @@ def test_a_planted_key_shows_nowhere(ask, monkeypatch, tmp_path, caplog, capfd):
 
 
 def test_retry_after_in_all_its_forms():
-    assert _retry_after_s({"retry-after": "2"}) == 2.0
-    assert _retry_after_s({"retry-after-ms": "250", "retry-after": "2"}) == 0.25
-    assert _retry_after_s({"retry-after": "-5"}) == 0.0
+    assert retry_after_s({"retry-after": "2"}) == 2.0
+    assert retry_after_s({"retry-after-ms": "250", "retry-after": "2"}) == 0.25
+    assert retry_after_s({"retry-after": "-5"}) == 0.0
     soon = email.utils.formatdate(time.time() + 30, usegmt=True)
-    assert 25 < (_retry_after_s({"retry-after": soon}) or 0) <= 30
+    assert 25 < (retry_after_s({"retry-after": soon}) or 0) <= 30
     for nothing in ({}, {"retry-after": "soon"}, {"retry-after": ""}):
-        assert _retry_after_s(nothing) is None
+        assert retry_after_s(nothing) is None
 
 
 def test_nan_is_no_wait():
-    assert _retry_after_s({"retry-after": "nan"}) in {None, 0.0}
+    assert retry_after_s({"retry-after": "nan"}) in {None, 0.0}
+
+
+def test_what_cannot_be_counted_is_estimated_and_not_lost(serve):
+    """Before, a server without usage and tokenizer lost its answers, and a broken stream said that
+    a tokenizer is missing.
+    """
+
+    def script(body: dict, number: int) -> Answer:
+        if "messages" not in body:
+            return Answer(404, {})
+        if body.get("stream"):
+            delta = {"index": 0, "delta": {"content": "half an"}, "finish_reason": None}
+            return Answer(body=f"data: {json.dumps({'choices': [delta]})}\n\n".encode())
+        return chat("an answer", usage=False)
+
+    with closing(LLM("vllm:not/here", base_url=serve(script).base_url, retries=0)) as llm:
+        (generation,) = llm.generate([user("q")])
+        assert generation.texts == ("an answer",)
+        assert generation.samples[0].estimated
+        with pytest.raises(LLMError, match="stream broken off"):
+            list(llm.stream(user("q")))

@@ -4,7 +4,7 @@ import pytest
 
 from limbeck.errors import LLMError
 from limbeck.llm.request import Call, Failed, Reply, Sample
-from limbeck.llm.retry import Retry
+from limbeck.llm.retry import Patience, Retry
 from tests.llm.layers import call
 
 
@@ -27,7 +27,8 @@ class Fails:
 
 def _retry(inner: Fails, retries: int = 5) -> tuple[Retry, list[float]]:
     waits: list[float] = []
-    return Retry(inner, retries=retries, first_wait_s=1.0, sleep=waits.append), waits
+    patience = Patience(retries=retries, first_wait_s=1.0, sleep=waits.append)
+    return Retry(inner, patience), waits
 
 
 def test_failures_that_may_pass_are_tried_again_with_growing_bounds():
@@ -95,3 +96,75 @@ def test_before_any_text_a_stream_is_retried():
     layer, _ = _retry(inner)
     assert layer(Call(call().request, (0,), [].append)).samples
     assert inner.n_calls == 2
+
+
+def _timed(inner, **settings):
+    """A layer and a clock that only waiting moves."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    settings = {"retries": 2, "first_wait_s": 1.0, **settings}
+    return Retry(inner, Patience(sleep=sleep, clock=lambda: now[0], **settings)), now
+
+
+def test_a_server_that_went_away_is_waited_for():
+    """A vLLM server that is started anew takes half a minute: longer than all retries."""
+    inner = Fails()
+    layer, now = _timed(inner, reconnect_s=60.0)
+    assert layer(call()).samples
+    inner.errors = [Failed("no connection")] * 12
+    assert layer(call()).samples
+    assert 0.0 < now[0] <= 60.0
+
+
+def test_a_server_that_stays_away_is_given_up_once():
+    inner = Fails()
+    layer, now = _timed(inner, reconnect_s=60.0)
+    layer(call())
+    inner.errors = [Failed("no connection")] * 1000
+    assert layer(call()).failure == "no connection"
+    assert 60.0 <= now[0] <= 70.0
+    before, tried = now[0], inner.n_calls
+    assert layer(call()).failure == "no connection"
+    assert (now[0], inner.n_calls) == (before, tried + 1)
+
+
+def test_a_server_that_never_answered_is_not_waited_for():
+    inner = Fails(*[Failed("no connection")] * 1000)
+    layer, now = _timed(inner, reconnect_s=600.0)
+    assert layer(call()).failure == "no connection"
+    assert (inner.n_calls, now[0] <= 4.0) == (3, True)
+
+
+def test_while_a_server_is_dead_each_call_is_tried_once():
+    """Before, each of a thousand prompts cost all retries: an hour and a half of waiting."""
+    inner = Fails(*[Failed("timeout")] * 5)
+    layer, _ = _timed(inner)
+    assert [layer(call()).failure for _ in range(3)] == ["timeout"] * 3
+    assert inner.n_calls == 3 + 1 + 1
+    assert layer(call()).samples
+    inner.errors = [Failed("timeout")] * 2
+    assert layer(call()).samples, "once it answers, failures are tried again"
+
+
+def test_what_a_server_itself_refuses_for_now_is_tried_again_also_after_it_could_not_be_reached():
+    """Before, a 429 behind a call that timed out was final: the server was taken for dead."""
+    inner = Fails(*[Failed("timeout")] * 3)
+    layer, _ = _timed(inner)
+    assert layer(call()).failure == "timeout"
+    inner.errors = [Failed("http 429", retry_after_s=1.0), Failed("http 503")]
+    assert layer(call()).samples
+
+
+def test_a_call_that_timed_out_ends_nobody_else_s_wait_for_a_server_that_went_away():
+    inner = Fails()
+    layer, now = _timed(inner, reconnect_s=60.0)
+    layer(call())
+    inner.errors = [Failed("timeout")] * 3
+    assert layer(call()).failure == "timeout"
+    inner.errors = [Failed("no connection")] * 12
+    began = now[0]
+    assert layer(call()).samples
+    assert now[0] > began

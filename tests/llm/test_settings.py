@@ -8,6 +8,7 @@ import pytest
 from limbeck.errors import UsageError
 from limbeck.llm.families import CAPABILITIES, FAMILIES
 from limbeck.llm.model import LLM
+from limbeck.llm.serving.engine import Engine
 
 SAID = {"replies": ("a",)}
 TAPED = {"cassette": "x", "cassette_mode": "replay"}
@@ -44,9 +45,12 @@ TAPED = {"cassette": "x", "cassette_mode": "replay"}
         ("scripted:", {**SAID, "cassette_mode": "strict"}, "needs cassette=PATH"),
         ("scripted:", {**SAID, "supports": ("magic",)}, "supports may name .*; got magic"),
         ("scripted:", {**SAID, "cassette": ""}, "cassette must name a file; got '.'"),
-        ("scripted:", {**SAID, "extra": "{"}, "extra must be a JSON object"),
-        ("scripted:", {**SAID, "extra": "[1]"}, "extra must be a JSON object"),
+        ("scripted:", {**SAID, "extra": "{"}, "extra must be a mapping, or a JSON object"),
+        ("scripted:", {**SAID, "extra": "[1]"}, "extra must be a mapping, or a JSON object"),
         ("openai:m", {"extra": '{"n": 3}'}, "extra must not hold n"),
+        ("openai:m", {"supports": ("choices",)}, "name the server's own back-end, .* of vllm"),
+        ("vllm:m", {"base_url": "localhost:8000/v1"}, "must begin with http:// or https://"),
+        ("vllm:m", {"api_key": "planted"}, "such as '\\${env:VLLM_API_KEY}'; got a literal"),
     ],
 )
 def test_what_cannot_mean_anything_is_refused_with_the_mend(model, fields, told):
@@ -73,7 +77,7 @@ def test_fields_are_plain_and_an_llm_is_made_again_from_them():
 
 def test_capabilities_and_context_are_known_without_a_call(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    assert LLM("openai:m").capabilities == CAPABILITIES - {"prompt_logprobs"}
+    assert LLM("openai:m").capabilities == CAPABILITIES - {"choices", "prompt_logprobs"}
     assert LLM("vllm:m").capabilities == CAPABILITIES
     assert "logprobs" not in LLM("ollama:m").capabilities
     assert LLM("ollama:m", supports=("logprobs",)).capabilities == {"logprobs"}
@@ -120,13 +124,37 @@ def test_scripted_replies_stand_in_the_fingerprint():
     assert a.fingerprint != b.fingerprint
 
 
-def test_a_local_file_is_known_by_its_name_wherever_it_lies():
-    here, there = LLM("llamacpp:/a/m.gguf"), LLM("llamacpp:/b/c/m.gguf")
-    assert here.identity == "llamacpp:m.gguf"
-    assert here.fingerprint == there.fingerprint
+def test_a_local_file_is_known_by_its_name_and_content_wherever_it_lies(tmp_path):
+    """Before, two files of one name were one model: the second took the first one's numbers."""
+    models = {}
+    for folder, content in {"a": b"one", "b": b"one", "c": b"other"}.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "m.gguf").write_bytes(content)
+        models[folder] = LLM(f"llamacpp:{tmp_path / folder / 'm.gguf'}")
+    assert models["a"].identity == "llamacpp:m.gguf"
+    assert models["a"].fingerprint == models["b"].fingerprint != models["c"].fingerprint
+    named = [dataclasses.replace(model, revision="v1") for model in models.values()]
+    assert len({model.fingerprint for model in named}) == 1, "a revision stands for the content"
     packaged = LLM("llamacpp:smollm2")
     assert packaged.identity == "llamacpp:SmolLM2-135M-Instruct.Q4_1.gguf"
-    assert packaged.fingerprint != here.fingerprint
+    assert packaged.state == "", "the package is what tells its content"
+
+
+@pytest.mark.parametrize("fields", [{"engine": Engine()}, {}])
+def test_a_folder_is_known_by_its_name_and_content(tmp_path, fields):
+    """Before, run1/final and run2/final, and a model that was trained on in place, were one."""
+    family = "vllm" if fields else "vllm-offline"
+    for run in ("run1", "run2"):
+        (tmp_path / run / "final").mkdir(parents=True)
+        (tmp_path / run / "final" / "config.json").write_text("{}")
+        (tmp_path / run / "final" / "model.safetensors").write_text(run)
+    one, two = (LLM(f"{family}:{tmp_path / run / 'final'}", **fields) for run in ("run1", "run2"))
+    assert one.identity == two.identity == "vllm:final"
+    assert one.fingerprint != two.fingerprint
+    (tmp_path / "run2" / "final" / "model.safetensors").write_text("run1")
+    assert dataclasses.replace(two).fingerprint == one.fingerprint
+    (tmp_path / "run2" / "final" / "chat_template.jinja").write_text("{{ messages }}")
+    assert dataclasses.replace(two).fingerprint != one.fingerprint
 
 
 def test_problems_name_variables_files_and_cassettes(monkeypatch, tmp_path):
@@ -150,3 +178,10 @@ def test_every_family_can_be_named():
     more = {"azure": {"base_url": "https://h/openai/v1/"}, "scripted": SAID}
     for name in FAMILIES.keys() - {"langchain"}:
         assert LLM(f"{name}:m", **more.get(name, {})).family.name == name
+
+
+def test_further_parameters_may_be_a_mapping_or_json():
+    given = LLM("vllm:m", extra={"min_p": 0.1, "a": {"b": False}})
+    assert given == LLM("vllm:m", extra='{"a": {"b": false}, "min_p": 0.1}')
+    assert given.more == {"a": {"b": False}, "min_p": 0.1}
+    assert hash(given) == hash(dataclasses.replace(given))

@@ -10,7 +10,7 @@ from limbeck.llm.tokenizer import FALLBACK, HuggingFace, Tokenizer, count_prompt
 from limbeck.types import Message
 
 
-def _byte_level() -> tokenizers.Tokenizer:
+def byte_level() -> tokenizers.Tokenizer:
     """A byte-level BPE tokenizer, in which one character may be several tokens."""
     model = tokenizers.Tokenizer(tokenizers.models.BPE())
     model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -23,7 +23,7 @@ def _byte_level() -> tokenizers.Tokenizer:
     return model
 
 
-BYTES = HuggingFace(_byte_level())
+BYTES = HuggingFace(byte_level())
 
 
 @pytest.mark.parametrize("tokenizer", [FALLBACK, BYTES], ids=["pieces", "byte-level"])
@@ -83,7 +83,7 @@ def test_fallback_counts_no_fewer_than_word_pieces_on_english():
 
 
 def test_truncation_and_padding_of_the_file_are_switched_off(tmp_path):
-    model = _byte_level()
+    model = byte_level()
     model.enable_truncation(4)
     model.enable_padding(length=8)
     model.save(str(tmp_path / "tokenizer.json"))
@@ -100,7 +100,7 @@ def test_a_name_is_read_from_the_hub_cache_without_a_hub(tmp_path, monkeypatch):
     snapshot.mkdir(parents=True)
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("abc")
-    _byte_level().save(str(snapshot / "tokenizer.json"))
+    byte_level().save(str(snapshot / "tokenizer.json"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     assert load_tokenizer("org/model").count("水") == 3
 

@@ -15,7 +15,7 @@ from limbeck.agents.lamer import LameR
 from limbeck.agents.query2doc import Query2Doc
 from limbeck.agents.recorded import Recorded
 from limbeck.corpus import Corpus
-from limbeck.errors import UsageError
+from limbeck.errors import SpecError, UsageError
 from limbeck.llm.model import LLM
 from limbeck.pipeline import Pipeline, Top
 from limbeck.retrieval.bm25 import BM25
@@ -263,3 +263,15 @@ def test_a_third_party_node_is_found_by_its_entry_point(tmp_path):
     assert "'lost' must load from louder:Lost" in error
     assert "'broken' must load from broken:Broken; got: division by zero" in error
     assert "times: 3" in dumped
+
+
+def test_a_pipeline_may_bear_the_name_of_the_node_it_begins_with(tmp_path):
+    """Before, `bm25: [bm25]` without an index of that name was "a pipeline that contains itself"."""
+    text = "limbeck: 1\npipelines: {bm25: [bm25], top: [bm25, {top: {k: 3}}]}\n"
+    spec = Spec.loads(text, folder=tmp_path)
+    assert spec.pipelines["bm25"] == BM25()
+    assert spec.pipelines["top"] == BM25() >> Top(3)
+    assert Spec.loads(spec.dump(), folder=tmp_path).pipelines == spec.pipelines
+    circle = "limbeck: 1\npipelines: {bm25: [a], a: [bm25]}\n"
+    with pytest.raises(SpecError, match="must not contain itself"):
+        Spec.loads(circle, folder=tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -18,13 +17,13 @@ from limbeck.errors import (
     Problem,
     UsageError,
 )
+from limbeck.files import NOT_FOR_TORCH, content_digest, folder_digest
 from limbeck.fingerprint import digest
 
 __all__ = [
     "WEIGHTS",
     "ModelFiles",
     "ModelFolder",
-    "content_digest",
     "examine_model",
     "input_length",
     "is_path",
@@ -41,8 +40,6 @@ __all__ = [
     "without_bars",
 ]
 
-_READ = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")
-_NOT_READ = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "training*")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _ONNX_NAMES = ("model.onnx", "onnx/model.onnx")
 
@@ -266,14 +263,14 @@ def model_folder(name: str, *, built_in: str | None = None) -> ModelFolder:
         ArtifactError: the folder holds no model, or the hub does not give it.
     """
     folder = local_folder(name) or _from_hub(name, built_in)
-    return ModelFolder(folder, _digest(folder))
+    return ModelFolder(folder, folder_digest(folder))
 
 
 def _from_hub(name: str, built_in: str | None) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     try:
-        return Path(snapshot_download(name, ignore_patterns=list(_NOT_READ)))
+        return Path(snapshot_download(name, ignore_patterns=list(NOT_FOR_TORCH)))
     except (errors.HTTPError, errors.HFValidationError, OSError) as error:  # type: ignore[attr-defined]
         known = "" if built_in is None else f", or {built_in!r}"
         raise ArtifactError(
@@ -310,29 +307,3 @@ def without_bars() -> Iterator[None]:
     finally:
         if shown:
             bars.enable_progress_bar()
-
-
-def _digest(folder: Path) -> str:
-    files = sorted({file for pattern in _READ for file in folder.rglob(pattern) if file.is_file()})
-    read = [file for file in files if _is_read(file.relative_to(folder))]
-    parts: list[str] = []
-    for file in read:
-        parts += [file.relative_to(folder).as_posix(), content_digest(file)]
-    return digest(*parts)
-
-
-def content_digest(file: Path) -> str:
-    """Return the sha256 of a file's content; it is read again only where the file has changed."""
-    found = file.stat()
-    return _read_digest(file, found.st_size, found.st_mtime_ns)
-
-
-@lru_cache(maxsize=1024)
-def _read_digest(file: Path, size_bytes: int, changed_ns: int) -> str:  # noqa: ARG001 - a key
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _is_read(file: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.parts)
-    return not hidden and not any(file.match(pattern) for pattern in _NOT_READ)

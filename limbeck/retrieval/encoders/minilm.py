@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from limbeck.errors import ArtifactError
+from limbeck.files import content_digest
 from limbeck.retrieval.encoders.conventions import MINILM
-from limbeck.retrieval.encoders.folders import ModelFiles, content_digest, onnx_pair
+from limbeck.retrieval.encoders.folders import ModelFiles, onnx_pair
 
 __all__ = ["FOLDER_VARIABLE", "ModelFiles", "find_minilm", "means_minilm", "minilm_files"]
 

@@ -1,21 +1,19 @@
-"""The command line. Exit status 0 done, 1 a stated failure, 2 wrong usage."""
+"""Commands that work on a spec: eval, demo, check, index, search."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from functools import wraps
+from collections.abc import Iterator, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-import limbeck
-from limbeck.errors import CheckError, LimbeckError, UsageError
+from limbeck.cli.app import closing, noted, one_line, root, with_progress
+from limbeck.errors import LLMError
 
 if TYPE_CHECKING:
     from limbeck.corpus import Corpus
@@ -25,10 +23,6 @@ if TYPE_CHECKING:
     from limbeck.pipeline import Node
     from limbeck.spec.spec import Spec
     from limbeck.types import Run
-
-__all__ = ["main"]
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _DATA = click.option(
     "--data",
@@ -40,93 +34,7 @@ _DATA = click.option(
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(limbeck.__version__, prog_name="limbeck")
-def _limbeck() -> None:
-    """Compose, measure and serve retrieval pipelines that may use an LLM."""
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit; a user's mistake is one line on standard error."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        _limbeck.main(args=given, prog_name="limbeck", standalone_mode=False, obj=given)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.Abort:
-        click.echo("limbeck: stopped; the same command goes on where it was", err=True)
-        sys.exit(130)
-    except CheckError as error:
-        for problem in error.problems:
-            click.echo(f"limbeck: {_line(problem)}", err=True)
-        sys.exit(1)
-    except LimbeckError as error:
-        click.echo(f"limbeck: {_line(error)}", err=True)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
-
-
-def _line(message: object) -> str:
-    return " ".join(str(message).split())
-
-
-def _shown(command: _Command) -> _Command:
-    """Show the progress of long work while a command runs, on a terminal only."""
-
-    @wraps(command)
-    def showing(*args: Any, **values: Any) -> Any:
-        with _progress_bars():
-            return command(*args, **values)
-
-    return showing  # type: ignore[return-value]
-
-
-@contextmanager
-def _progress_bars() -> Iterator[None]:
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    from limbeck.progress import listening
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def listen(label: str, done: int, total: int) -> None:
-            if label not in tasks or done == 0:
-                tasks[label] = bars.add_task(label, total=total)
-            bars.update(tasks[label], completed=done, visible=done < total)
-
-        with listening(listen):
-            yield
-
-
-@contextmanager
-def _noted() -> Iterator[dict[str, int]]:
-    """Yield the notes of the work inside; at its end they stand on standard error."""
-    from limbeck.meter import metered
-
-    with metered() as meter:
-        yield meter.notes
-    for message, times in meter.notes.items():
-        click.echo(f"{_line(message)} ({times:,} times)", err=True)
-
-
-@_limbeck.command("eval")
+@root.command("eval")
 @click.argument("spec", type=click.Path(path_type=Path))
 @_DATA
 @click.option("--split", default="test", show_default=True, help="Which qrels to use.")
@@ -147,9 +55,12 @@ def _noted() -> Iterator[dict[str, int]]:
     type=click.IntRange(min=0),
     help="Of the bootstrap and the test.",
 )
+@click.option(
+    "--queries", type=click.IntRange(min=1), help="Only so many of each dataset, for a first look."
+)
 @click.option("--fresh", is_flag=True, help="Do all retrieval again; recorded answers are kept.")
 @_JSON
-@_shown
+@with_progress
 def _eval(  # noqa: PLR0913 - one parameter an option
     spec: Path,
     data: tuple[str, ...],
@@ -159,6 +70,7 @@ def _eval(  # noqa: PLR0913 - one parameter an option
     out: Path,
     exclude_same_id: bool | None,  # noqa: FBT001 - click passes it by name
     seed: int,
+    queries: int | None,
     fresh: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
 ) -> None:
@@ -171,8 +83,11 @@ def _eval(  # noqa: PLR0913 - one parameter an option
     if not data:
         raise click.UsageError("eval must be told what to evaluate on; add --data FOLDER")
     read = Spec.load(spec)
+    _ask_servers(read)
     chosen = read.select(_names(pipelines)) if pipelines else _ranking(read)
     datasets = [_dataset(name, split, exclude_same_id) for name in data]
+    if queries is not None:
+        datasets = [dataset.first(queries) for dataset in datasets]
     settings = {"measures": measures, "seed": seed, "resume": not fresh}
     _evaluate(chosen, datasets, settings, out=out, as_json=as_json)
 
@@ -189,10 +104,10 @@ def _ranking(spec: Spec) -> Spec:
     return spec.select(kept)
 
 
-@_limbeck.command("demo")
+@root.command("demo")
 @click.option("--out", default="demo-report", show_default=True, type=click.Path(path_type=Path))
 @_JSON
-@_shown
+@with_progress
 def _demo(out: Path, as_json: bool) -> None:  # noqa: FBT001
     """Evaluate the quick-start spec on the bundled mini collection: no key, no model hub.
 
@@ -237,6 +152,27 @@ def _evaluate(
     _fail_if_any(report)
 
 
+def _ask_servers(spec: Spec) -> bool:
+    """Let each LLM learn what its server can, and return whether none refuses to answer it.
+
+    One's own that is down is told. Others are not asked unbidden: what the cache knows of them from
+    `limbeck llm probe` counts.
+    """
+    from limbeck.llm.probe import Unreachable
+    from limbeck.spec.writer import named
+
+    sound = True
+    for name, llm in named(spec).llms.items():
+        if llm.problems():
+            continue
+        try:
+            llm.probe() if llm.is_near else llm.recall()
+        except LLMError as error:
+            click.echo(f"llms.{name}: {one_line(error)}", err=True)
+            sound = sound and isinstance(error, Unreachable)
+    return sound
+
+
 def _taped(spec: Spec, out: Path) -> Spec:
     """Return the spec with a cassette under OUT for each LLM without one: a kill loses nothing."""
     from limbeck.spec.tapes import with_cassettes
@@ -246,12 +182,12 @@ def _taped(spec: Spec, out: Path) -> Spec:
 
 def _fail_if_any(report: Report) -> None:
     for failure in report.failures:
-        click.echo(f"limbeck: {_line(failure)}", err=True)
+        click.echo(f"limbeck: {one_line(failure)}", err=True)
     if report.failures:
         sys.exit(1)
 
 
-@_limbeck.command("check")
+@root.command("check")
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option(
     "--queries",
@@ -262,15 +198,29 @@ def _fail_if_any(report: Report) -> None:
 )
 @_JSON
 def _check(spec: Path, queries: int, as_json: bool) -> None:  # noqa: FBT001
-    """Check SPEC without loading a model or spending money: names, inputs, scores, sizes."""
-    from limbeck.retrieval.expansion import estimate_building
+    """Check SPEC without loading a model or spending money: names, inputs, scores, sizes.
+
+    LLM servers of one's own are asked what they can; `limbeck llm probe` asks others. One that is
+    down is told, and the rest is checked; one that refuses to answer is a fault.
+    """
     from limbeck.spec.spec import Spec
 
     read = Spec.load(spec)
-    read.check()
-    kinds = read.kinds()
-    asking = {name: node.estimate(queries) for name, node in read.pipelines.items()}
-    building = {name: estimate_building(node, 1000) for name, node in read.pipelines.items()}
+    with closing(read):
+        answered = _ask_servers(read)
+        read.check()
+    _tell_checked(read, queries, as_json=as_json)
+    if not answered:
+        sys.exit(1)
+
+
+def _tell_checked(spec: Spec, queries: int, *, as_json: bool) -> None:
+    """Print what each pipeline of a sound spec is, and what it may cost."""
+    from limbeck.retrieval.expansion import estimate_building
+
+    kinds = spec.kinds()
+    asking = {name: node.estimate(queries) for name, node in spec.pipelines.items()}
+    building = {name: estimate_building(node, 1000) for name, node in spec.pipelines.items()}
     if as_json:
         shown = {
             name: {
@@ -279,11 +229,11 @@ def _check(spec: Path, queries: int, as_json: bool) -> None:  # noqa: FBT001
                 **_plain(asking[name]),
                 "building_1000_documents": _plain(building[name]),
             }
-            for name, node in read.pipelines.items()
+            for name, node in spec.pipelines.items()
         }
         click.echo(json.dumps({"queries": queries, "pipelines": shown}))
         return
-    for name in read.pipelines:
+    for name in spec.pipelines:
         sound = "is sound" if kinds[name] else "is sound as a part of others: it ends in no run"
         click.echo(f"{name} {sound}{_cost(asking[name], f'{queries:,} queries')}")
         if building[name].calls:
@@ -306,10 +256,10 @@ def _cost(usage: Usage, what_for: str) -> str:
     return f": at most {usage.calls:,} LLM calls, {tokens}, {usage.usd:.2f} USD for {what_for}"
 
 
-@_limbeck.command("index")
+@root.command("index")
 @click.argument("spec", type=click.Path(path_type=Path))
 @_DATA
-@_shown
+@with_progress
 def _index(spec: Path, data: tuple[str, ...]) -> None:
     """Build the indexes of SPEC: those that name a corpus, and the others for each --data.
 
@@ -325,7 +275,7 @@ def _index(spec: Path, data: tuple[str, ...]) -> None:
         missing = ", ".join(name for name in read.indexes if name not in own)
         raise click.UsageError(f"{missing} name no corpus; add --data FOLDER")
     corpora: list[Corpus | None] = [_corpus(name) for name in data] or [None]
-    with closing(_taped(read, cache_folder())) as taped, _noted():
+    with closing(_taped(read, cache_folder())) as taped, noted():
         for corpus in corpora:
             for name, index in taped.indexes.items():
                 bound = index.bind(corpus)
@@ -333,14 +283,14 @@ def _index(spec: Path, data: tuple[str, ...]) -> None:
                 click.echo(f"{name}: {size:,} documents, {bound.fingerprint}")
 
 
-@_limbeck.command("search")
+@root.command("search")
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.argument("query")
 @click.option("--pipeline", help="Which pipeline; needed where the spec has several.")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="Hits shown.")
 @_DATA
 @_JSON
-@_shown
+@with_progress
 def _search(
     spec: Path,
     query: str,
@@ -361,7 +311,7 @@ def _search(
     if read.kinds()[name] is None:
         raise click.UsageError(f"{name} ends in no run; name a pipeline that ends in a retriever")
     corpus = _corpus(data[0]) if data else None
-    with closing(read), _noted() as notes:
+    with closing(read), noted() as notes:
         run = _bound(node, corpus).top(k)([query])
     if as_json:
         found = {"query": query, "pipeline": name, "kind": run.kind, "hits": list(_hits(run))}
@@ -407,7 +357,7 @@ def _hits(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _snippet(hit: dict[str, Any]) -> str:
-    shown = _line(f"{hit['title']} {hit['text']}")
+    shown = one_line(f"{hit['title']} {hit['text']}")
     return shown if len(shown) <= 80 else f"{shown[:79]}…"
 
 

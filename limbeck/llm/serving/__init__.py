@@ -1,0 +1,1 @@
+"""Servers of language models that Limbeck starts, watches and stops itself."""
