@@ -72,16 +72,10 @@ class Asked:
 
     def __call__(self, call: Call) -> Reply:
         """Return the samples of the call's indices, fewer where the back-end gave fewer."""
-        heard: list[str] = []
-
-        def listen(text: str) -> None:
-            heard.append(text)
-            if call.listen is not None:
-                call.listen(text)
-
+        told, heard = call.overheard()
         try:
             made = self._backend.complete(
-                call.request, call.indices[0], len(call.indices), listen if call.listen else None
+                call.request, call.indices[0], len(call.indices), told.listen
             )
         except Abandoned:
             return self._broken(call, heard, ABANDONED)

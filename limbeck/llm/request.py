@@ -139,6 +139,19 @@ class Call:
     indices: tuple[int, ...]
     listen: Listener | None = None
 
+    def overheard(self) -> tuple[Call, list[str]]:
+        """Return the call, and a list of what its listener, if there is one, is told."""
+        heard: list[str] = []
+        listen = self.listen
+        if listen is None:
+            return self, heard
+
+        def both(text: str) -> None:
+            heard.append(text)
+            listen(text)
+
+        return dataclasses.replace(self, listen=both), heard
+
     def only(self, indices: Iterable[int]) -> Call:
         """Return the call for other samples of the same request."""
         return dataclasses.replace(self, indices=tuple(indices))

@@ -139,14 +139,7 @@ class Retry:
 
     def __call__(self, call: Call) -> Reply:
         """Return the inner layer's reply, or one that holds nothing but the failure."""
-        heard: list[str] = []
-
-        def listen(text: str) -> None:
-            heard.append(text)
-            if call.listen is not None:
-                call.listen(text)
-
-        told = Call(call.request, call.indices, listen if call.listen else None)
+        told, heard = call.overheard()
         try:  # text that a listener was told cannot be taken back, so it is not generated again
             return self._patience(lambda: self._inner(told), again=lambda: not heard)
         except Failed as error:

@@ -96,23 +96,29 @@ def test_a_vllm_server_is_served_watched_started_again_and_stopped(folder, tmp_p
     assert _probed("vllm:smollm2", _url(told)).returncode == 1, "nothing answers any more"
 
 
-@pytest.mark.vllm
-def test_an_evaluation_starts_uses_and_stops_its_own_server(folder, tmp_path):
+def _spec(tmp_path: Path, folder: Path, backend: str, n: int) -> str:
+    """Return the path of a spec that loads the model itself."""
     shutil.copytree(folder, tmp_path / "smollm2")
-    (tmp_path / "spec.yaml").write_text(
-        """
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        f"""
 limbeck: 1
 llms:
   own:
-    backend: vllm
+    backend: {backend}
     model: ./smollm2
     context_length: 2048
-    engine: {dtype: bfloat16, enforce_eager: true, cpu_kv_cache_gib: 1, max_num_seqs: 64}
+    engine: {{dtype: bfloat16, enforce_eager: true, cpu_kv_cache_gib: 1, max_num_seqs: 64}}
 pipelines:
-  hyde: [{hyde: {llm: own, n: 1, max_tokens: 8}}, {bm25: {k: 10}}]
+  hyde: [{{hyde: {{llm: own, n: {n}, max_tokens: 8}}}}, {{bm25: {{k: 10}}}}]
 """
     )
-    spec, out = str(tmp_path / "spec.yaml"), str(tmp_path / "out")
+    return str(spec)
+
+
+@pytest.mark.vllm
+def test_an_evaluation_starts_uses_and_stops_its_own_server(folder, tmp_path):
+    spec, out = _spec(tmp_path, folder, "vllm", 1), str(tmp_path / "out")
     ended = limbeck("eval", spec, "--data", "mini", "--out", out, "--json")
     assert ended.returncode == 0, ended.stderr
     usage = json.loads(ended.stdout)["datasets"]["mini"]["pipelines"]["hyde"]
@@ -128,21 +134,7 @@ pipelines:
 @pytest.mark.vllm
 def test_an_evaluation_in_process_ends_with_its_engine_and_prints_its_own_alone(folder, tmp_path):
     """Before, it never ended, and vLLM's log stood between the lines of the table."""
-    shutil.copytree(folder, tmp_path / "smollm2")
-    (tmp_path / "spec.yaml").write_text(
-        """
-limbeck: 1
-llms:
-  own:
-    backend: vllm-offline
-    model: ./smollm2
-    context_length: 2048
-    engine: {dtype: bfloat16, enforce_eager: true, cpu_kv_cache_gib: 1, max_num_seqs: 64}
-pipelines:
-  hyde: [{hyde: {llm: own, n: 2, max_tokens: 8}}, {bm25: {k: 10}}]
-"""
-    )
-    spec, out = str(tmp_path / "spec.yaml"), str(tmp_path / "out")
+    spec, out = _spec(tmp_path, folder, "vllm-offline", 2), str(tmp_path / "out")
     ended = limbeck("eval", spec, "--data", "mini", "--queries", "5", "--out", out, "--json")
     assert ended.returncode == 0, ended.stderr[-2000:]
     told = json.loads(ended.stdout)["datasets"]["mini"]["pipelines"]["hyde"]
