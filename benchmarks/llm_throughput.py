@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=40, help="prompts of the slow ways")
     parser.add_argument("--context-length", type=int, default=2048)
     parser.add_argument("--kv-gib", type=int, help="on a CPU, memory for keys and values")
+    parser.add_argument("--stage", choices=("HyDE", "LameR"), help="this one alone")
     parser.add_argument("--offline", action="store_true")
     options = parser.parse_args()
     stages = prompts_of(options)
@@ -105,7 +106,7 @@ def prompts_of(options: argparse.Namespace) -> dict[str, Prompts]:
         heard.clear()
         node(queries)
         found[name] = list(heard)
-    return found
+    return {options.stage: found[options.stage]} if options.stage else found
 
 
 def started(options: argparse.Namespace, folder: Path) -> Server:
