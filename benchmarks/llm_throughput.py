@@ -169,7 +169,7 @@ def forget(server: Server) -> None:
 
 def cached(server: Server) -> tuple[float, float]:
     """Return how many tokens of prompts were looked up so far, and how many were found."""
-    with urllib.request.urlopen(f"{server.command.address}/metrics") as answer:
+    with urllib.request.urlopen(f"{server.address}/metrics") as answer:
         told = answer.read().decode()
     names = ("vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total")
     looked, found = (re.search(rf"^{name}{{.*}} (\S+)$", told, re.MULTILINE) for name in names)
