@@ -23,9 +23,11 @@ import os
 import re
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,28 +134,23 @@ def measure(name: str, prompts: Prompts, server: Server, options: argparse.Names
     """Print the tokens a second of each way, and what they are to each other."""
     url = f"{server.address}/v1"
     few = prompts[: options.few]
+    rates: dict[str, list[float]] = defaultdict(list)
     shares: dict[str, float] = {}
     ways: dict[str, Callable[[], float]] = {
         "limbeck": lambda: limbeck(prompts, url, options),
         "vllm bench serve": lambda: bench(prompts, server, options),
     }
-    rates: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(options.rounds):
-        for way, run in ways.items():
-            forget(server)
-            before = cached(server)
-            rates[way].append(run())
-            shares[way] = share(before, cached(server))
-    slow = {
+    slow: dict[str, Callable[[], float]] = {
         "langchain batch": lambda: langchain(few, url, options),
         "loop, n in one request": lambda: loop(few, url, options, together=True),
         "loop, one request a sample": lambda: loop(few, url, options, together=False),
     }
-    for way, run in slow.items():
+    for way, run in [*ways.items()] * options.rounds + [*slow.items()]:
         forget(server)
         before = cached(server)
-        rates[way] = [run()]
+        rates[way].append(run())
         shares[way] = share(before, cached(server))
+        print(f"{name}, {way}: {rates[way][-1]:.0f} tokens/s", file=sys.stderr)
     ours = statistics.median(rates["limbeck"])
     print(f"\n{name}: {len(prompts)} prompts x {options.n} samples x {options.max_tokens} tokens")
     for way, told in rates.items():

@@ -17,7 +17,15 @@ __all__ = [
     "Problem",
     "SpecError",
     "UsageError",
+    "told_by",
 ]
+
+_SHOWN = 300
+
+
+def told_by(error: BaseException) -> str:
+    """Return in a line what an error of another package says, its type where it says nothing."""
+    return " ".join(str(error).split())[:_SHOWN] or type(error).__name__
 
 
 class LimbeckError(Exception):

@@ -30,6 +30,9 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _DEFAULT_PORTS = {"vllm": 8000, "llamacpp": 8080}
 _DEFAULT_PORT_HELP = "Port to listen on; unless given, 8000 for vLLM, 8080 for llama.cpp."
+_SECRETS = (("--api-k", "--api-key", "VLLM_API_KEY"), ("--hf-t", "--hf-token", "HF_TOKEN"))
+"""The start by which vLLM knows an option that holds one, its name, and the variable to use."""
+
 _LOOK_EVERY_S = 30.0
 """How often a server is looked at that nobody complained of: whoever asks it has other programs."""
 
@@ -148,17 +151,18 @@ def _refuse_foreign(served: Served) -> None:
 
 
 def _refuse_keys(arguments: tuple[str, ...]) -> None:
-    """Refuse a key among vLLM's arguments, in any way that vLLM would read it.
+    """Refuse a secret among vLLM's arguments, in any way that vLLM would read it.
 
     Raises:
         UsageError: there is one.
     """
-    names = (argument.partition("=")[0].replace("_", "-") for argument in arguments)
-    if any(name.startswith("--api-k") for name in names):
-        raise UsageError(
-            "a key must stand on no command line, where all users of this machine see it; got "
-            "--api-key behind --; export it as VLLM_API_KEY"
-        )
+    names = [argument.partition("=")[0].replace("_", "-") for argument in arguments]
+    for shortest, option, variable in _SECRETS:
+        if any(name.startswith(shortest) for name in names):
+            raise UsageError(
+                "a secret must stand on no command line, where all users of this machine see it; "
+                f"got {option} behind --; export it as {variable}"
+            )
 
 
 def _key(family: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,11 +34,6 @@ class Itself:
     root: str
     context_length: int | None
     started: str
-
-    def plain(self) -> dict[str, Any]:
-        """Return it as JSON data, as it is read back."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return plain
 
 
 def look(door: SideDoor, name: str) -> Itself:

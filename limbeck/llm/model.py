@@ -111,8 +111,8 @@ class LLM(Settings):
         """Return what the model's server can, and go by it from now on; None where there is none.
 
         Some ten short requests are sent, with this LLM's `extra`, unless the cache knows this
-        server. They stand on the meter, but take nothing of `max_calls` and its like. `supports`
-        and `context_length` that were given stand.
+        server. They stand on the meter, but take nothing of `max_calls` and its like. Where
+        `supports` was given, it stands; of two context lengths the shorter counts.
 
         Args:
             again: ask whatever the cache holds.
@@ -205,7 +205,7 @@ class LLM(Settings):
     @property
     def room(self) -> int | None:
         """Tokens of a prompt and its completion together, None where it is not known."""
-        told = None if self._found is None else self._found.context_length
+        told = None if self._found is None else self._found.itself.context_length
         known = [length for length in (self.context_length, told) if length is not None]
         return min(known, default=None)
 

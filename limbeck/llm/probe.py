@@ -26,7 +26,7 @@ from limbeck.types import Message
 
 __all__ = ["Asked", "Probed", "Unreachable", "probed", "recalled"]
 
-VERSION = 2
+VERSION = 3
 """Raised whenever another question is asked, or an answer is read otherwise."""
 
 _KEPT_S = 86_400.0
@@ -49,10 +49,8 @@ class Probed:
     """What a server told and did.
 
     Attributes:
-        server: what it says it is, with its version; empty where it does not say.
+        itself: what it says of itself.
         base_url: where it is, as it may be shown: references stay references.
-        models: what it serves, as far as it says.
-        context_length: tokens of prompt and completion together, None where it does not say.
         supports: what the model can beyond text.
         lacks: what it cannot.
         max_top_logprobs: alternatives to a token that it tells at most; None where it tells none,
@@ -61,10 +59,8 @@ class Probed:
         overhead_tokens: what the chat format adds to one message, None where no usage is told.
     """
 
-    server: str
+    itself: Itself
     base_url: str
-    models: tuple[str, ...]
-    context_length: int | None
     supports: frozenset[str]
     lacks: frozenset[str]
     max_top_logprobs: int | None
@@ -72,21 +68,25 @@ class Probed:
     overhead_tokens: int | None
 
     def plain(self) -> dict[str, Any]:
-        """Return it as JSON data."""
+        """Return it as one JSON object."""
         lists = {"supports": sorted(self.supports), "lacks": sorted(self.lacks)}
-        return dataclasses.asdict(self) | lists
+        plain = dataclasses.asdict(self) | lists
+        itself: dict[str, Any] = plain.pop("itself")
+        return itself | plain
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> Probed:
         """Return what `plain` made JSON of."""
-        sets = {name: frozenset(plain[name]) for name in ("supports", "lacks")}
-        return Probed(**plain | sets | {"models": tuple(plain["models"])})
+        told = plain | {name: frozenset(plain[name]) for name in ("supports", "lacks")}
+        told["models"] = tuple(plain["models"])
+        itself = {field.name: told.pop(field.name) for field in dataclasses.fields(Itself)}
+        return Probed(Itself(**itself), **told)
 
     def lines(self) -> Iterator[str]:
         """Yield what is known in words."""
-        yield f"{self.server or 'a server that does not say which'} at {self.base_url}"
-        yield f"models: {', '.join(self.models) or 'it does not say'}"
-        yield f"context: {self.context_length or 'it does not say'}"
+        yield f"{self.itself.server or 'a server that does not say which'} at {self.base_url}"
+        yield f"models: {', '.join(self.itself.models) or 'it does not say'}"
+        yield f"context: {self.itself.context_length or 'it does not say'}"
         yield f"supports: {', '.join(sorted(self.supports)) or 'nothing beyond text'}"
         if self.lacks:
             yield f"lacks: {', '.join(sorted(self.lacks))}"
@@ -152,7 +152,7 @@ def probed(asked: Asked, door: SideDoor, *, again: bool) -> Probed:
     if kept is not None:
         return kept
     found = _found(_Prober(asked), itself, asked)
-    told = {"at": time.time(), "itself": itself.plain(), "found": found.plain()}
+    told = {"at": time.time(), "found": found.plain()}
     write_atomically(asked.file, json.dumps(told).encode())
     return found
 
@@ -164,7 +164,7 @@ def _kept(asked: Asked, look_now: Callable[[], Itself]) -> Probed | None:
         fresh = 0.0 <= time.time() - float(told["at"]) <= _KEPT_S
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return found if fresh and told["itself"] == look_now().plain() else None
+    return found if fresh and found.itself == look_now() else None
 
 
 class Unreachable(LLMError):  # noqa: N818 - a state, that another time is over
@@ -251,10 +251,8 @@ def _found(ask: _Prober, itself: Itself, asked: Asked) -> Probed:
     }
     several = ask.tried(n=2)
     return Probed(
-        server=itself.server,
+        itself=itself,
         base_url=asked.shown,
-        models=itself.models,
-        context_length=itself.context_length,
         supports=frozenset(name for name, holds in tests.items() if holds),
         lacks=frozenset(name for name, holds in tests.items() if holds is False),
         max_top_logprobs=alternatives if alternatives != _MANY_ALTERNATIVES else None,

@@ -18,7 +18,7 @@ from concurrent.futures import Future, InvalidStateError
 from threading import Condition, Event, Lock, Thread
 from typing import Any, Protocol
 
-from limbeck.errors import LimbeckError, LLMError
+from limbeck.errors import LimbeckError, LLMError, told_by
 from limbeck.llm.backend import Completions
 from limbeck.llm.request import Failed
 
@@ -301,8 +301,9 @@ class _Run:
 def _told(error: BaseException) -> LimbeckError:
     if isinstance(error, LimbeckError):
         return error
-    told = " ".join(str(error).split())[:300] or type(error).__name__
-    return LLMError(f"vLLM must stay up to answer; it ended: {told}; look at what it wrote above")
+    return LLMError(
+        f"vLLM must stay up to answer; it ended: {told_by(error)}; look at what it wrote above"
+    )
 
 
 def _before_threads_are_joined(work: Callable[[], None]) -> None:

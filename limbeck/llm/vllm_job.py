@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from limbeck.errors import told_by
 from limbeck.llm.backend import Completion, Completions
 from limbeck.llm.refusals import Refused
 from limbeck.llm.request import Failed, Request, Token
@@ -59,7 +60,7 @@ class VLLMJob:
         except Exception as error:  # templates and vLLM raise whatever they meet
             if _of_a_dead_engine(error):
                 raise
-            told = " ".join(str(error).split())[:300] or type(error).__name__
+            told = told_by(error)
             raise Refused.of(
                 400,
                 told,

@@ -17,7 +17,7 @@ from multiprocessing import active_children
 from threading import Lock
 from typing import Any
 
-from limbeck.errors import LLMError, MissingExtraError
+from limbeck.errors import LLMError, MissingExtraError, told_by
 from limbeck.llm.backend import Completions
 from limbeck.llm.orphans import guard
 from limbeck.llm.request import Failed, Request
@@ -154,10 +154,9 @@ def _loaded(loading: Loading) -> Any:
         try:
             llm = vllm.LLM(**loading.parameters())
         except Exception as error:  # noqa: BLE001 - vLLM raises whatever it meets
-            told = " ".join(str(error).split())[:300] or type(error).__name__
             raise LLMError(
-                f"{loading.model} must be a model that vLLM can load; got: {told}; look at what it "
-                "wrote above, or lower context_length if memory ran out"
+                f"{loading.model} must be a model that vLLM can load; got: {told_by(error)}; look "
+                "at what it wrote above, or lower context_length if memory ran out"
             ) from None
         cores = [child for child in active_children() if child.name.startswith("EngineCore")]
         guard(core.pid for core in cores if core not in others and core.pid)

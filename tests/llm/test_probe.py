@@ -66,7 +66,7 @@ def probing(serve):
 def test_an_able_server_is_found_able(probing):
     llm, _ = probing(_able)
     found = llm.probe()
-    assert found.server == "vllm 9.9"
+    assert found.itself.server == "vllm 9.9"
     assert (found.context_length, found.max_top_logprobs, found.overhead_tokens) == (300, 5, 6)
     assert found.supports == llm.family.supports
     assert not found.lacks

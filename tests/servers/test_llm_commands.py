@@ -169,6 +169,7 @@ def test_what_cannot_be_served_is_told_in_one_line(tmp_path):
         ("llm", "serve", "Qwen/Qwen3-8B", "--port", "0"): "port must lie in [1, 65535]; got 0",
         ("llm", "serve", "m", "--", "--api-key", "planted"): "VLLM_API_KEY",
         ("llm", "serve", "m", "--", "--api_ke=planted"): "VLLM_API_KEY",
+        ("llm", "serve", "m", "--", "--hf-token", "planted"): "HF_TOKEN",
         ("llm", "probe", "vllm:m", "--base-url", "http://127.0.0.1:9/v1"): "must be reachable",
         ("llm", "probe", "scripted:m"): "scripted",
     }.items():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import ArtifactError
+from limbeck.errors import ArtifactError, told_by
 from limbeck.retrieval.encoders.folders import without_bars
 
 __all__ = ["TorchModel"]
@@ -20,9 +20,6 @@ __all__ = ["TorchModel"]
 _NOT_READ = {"AutoModel": ("pooler.",)}
 """Weights that do not matter, by loader: token states are read before the pooler, which a model
 that was trained for another task seldom has."""
-
-_SHOWN = 200
-"""Characters shown of an error of others."""
 
 
 class TorchModel:
@@ -64,7 +61,7 @@ class TorchModel:
         except (OSError, RuntimeError, ValueError) as error:
             raise ArtifactError(
                 f"{self.folder} must hold a model that transformers loads; got: "
-                f"{_shortened(error)}; fetch or save the model again"
+                f"{told_by(error)}; fetch or save the model again"
             ) from error
         self._require_whole(found["missing_keys"])
         return network.to(device).eval()
@@ -111,7 +108,3 @@ def _without_reports() -> Iterator[None]:
         yield
     finally:
         reports.set_verbosity(before)
-
-
-def _shortened(error: Exception) -> str:
-    return " ".join(str(error).split())[:_SHOWN]

@@ -136,6 +136,13 @@ def together(server: Server, callers: int) -> list[Future[str]]:
     return calls
 
 
+def looking(pool: ThreadPoolExecutor, server: Server) -> Future[None]:
+    """Return a look at a server that hangs, once it is under way."""
+    looked = pool.submit(server.suspect)
+    assert waited_for(lambda: server.state is State.SUSPECT)
+    return looked
+
+
 def test_it_starts_once_for_all_who_need_it(made):
     server = made()
     assert server.state is State.STOPPED
@@ -238,8 +245,7 @@ def test_those_who_may_go_on_are_not_held_up_while_it_is_looked_at(made, tmp_pat
     server.ready()
     (tmp_path / "hangs").touch()
     with ThreadPoolExecutor(1) as pool:
-        looked = pool.submit(server.suspect)
-        assert waited_for(lambda: server.state is State.SUSPECT)
+        looked = looking(pool, server)
         assert server.ready() == server.address
         (tmp_path / "hangs").unlink()
         looked.result(10)
@@ -337,8 +343,7 @@ def test_a_look_ends_at_once_when_it_is_closed(made, tmp_path):
     server.ready()
     (tmp_path / "hangs").touch()
     with ThreadPoolExecutor(1) as pool:
-        looked = pool.submit(server.suspect)
-        assert waited_for(lambda: server.state is State.SUSPECT)
+        looked = looking(pool, server)
         began = time.monotonic()
         server.close()
         looked.result(1.0)
