@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=40, help="prompts of the slow ways")
     parser.add_argument("--context-length", type=int, default=2048)
     parser.add_argument("--kv-gib", type=int, help="on a CPU, memory for keys and values")
+    parser.add_argument("--max-num-seqs", type=int, help="samples that vLLM makes at once")
     parser.add_argument("--stage", choices=("HyDE", "LameR"), help="this one alone")
     parser.add_argument("--offline", action="store_true")
     options = parser.parse_args()
@@ -113,7 +114,7 @@ def prompts_of(options: argparse.Namespace) -> dict[str, Prompts]:
 
 def started(options: argparse.Namespace, folder: Path) -> Server:
     """Return a vLLM server that can be told to forget its cache."""
-    engine = Engine(cpu_kv_cache_gib=options.kv_gib)
+    engine = Engine(cpu_kv_cache_gib=options.kv_gib, max_num_seqs=options.max_num_seqs)
     served = Served(
         "vllm", options.model, _NAME, context_length=options.context_length, engine=engine
     )
@@ -233,7 +234,8 @@ def bench(prompts: Prompts, server: Server, options: argparse.Namespace) -> floa
         if ran.returncode:
             raise SystemExit(f"vllm bench serve failed: {ran.stderr[-2000:]}")
         told: dict[str, Any] = json.loads(result.read_text())
-    assert told["completed"] == len(prompts)
+    if told["completed"] != len(prompts):
+        raise SystemExit(f"vllm bench serve answered {told['completed']}: {ran.stdout[-2000:]}")
     assert told["total_output_tokens"] == len(prompts) * options.n * options.max_tokens
     return float(told["output_throughput"])
 
