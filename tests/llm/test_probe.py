@@ -67,7 +67,11 @@ def test_an_able_server_is_found_able(probing):
     llm, _ = probing(_able)
     found = llm.probe()
     assert found.itself.server == "vllm 9.9"
-    assert (found.context_length, found.max_top_logprobs, found.overhead_tokens) == (300, 5, 6)
+    assert (found.itself.context_length, found.max_top_logprobs, found.overhead_tokens) == (
+        300,
+        5,
+        6,
+    )
     assert found.supports == llm.family.supports
     assert not found.lacks
     assert llm.width > 1
@@ -112,7 +116,7 @@ def test_a_known_server_is_not_asked_again_until_it_is_another(probing):
     llm.probe(again=True)
     assert len(server.asked) == 2 * asked
     server.beside["/version"] = {"version": "10.0"}
-    assert llm.probe().server == "vllm 10.0"
+    assert llm.probe().itself.server == "vllm 10.0"
     assert len(server.asked) == 3 * asked
 
 

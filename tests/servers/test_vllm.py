@@ -136,7 +136,7 @@ def test_what_the_server_can_is_found_by_asking(another, bm25):
     llm = another(context_length=None)
     found = llm.probe()
     assert found.itself.server.startswith("vllm ")
-    assert (found.context_length, found.max_top_logprobs) == (CONTEXT, 20)
+    assert (found.itself.context_length, found.max_top_logprobs) == (CONTEXT, 20)
     assert found.supports == llm.family.supports
     assert found.samples_per_call > 1
     assert 20 <= found.overhead_tokens <= 40, "SmolLM2's template brings a system message"
