@@ -30,6 +30,7 @@ __all__ = [
     "cache_folder",
     "locked",
     "move_into_place",
+    "replacing",
     "settled",
     "write_artifact",
     "write_atomically",
@@ -268,26 +269,36 @@ def write_artifact(
     """
     folder = Path(path)
     _require_free(folder)
+    with replacing(folder) as beside:
+        for name, array in (arrays or {}).items():
+            np.save(beside / f"{name}.npy", array, allow_pickle=False)
+        for name, values in (lines or {}).items():
+            text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+            # What UTF-8 cannot hold, half a character, is escaped as JSON escapes it.
+            (beside / f"{name}.jsonl").write_bytes(text.encode(errors="backslashreplace"))
+        write_meta(beside, sorted(beside.iterdir()), kind, version, parameters)
+    return folder
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of another when the block ends well.
+
+    Raises:
+        ArtifactError: the disk is full, or the place cannot be written; it is as it was.
+    """
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
         beside = _beside(folder)
         beside.mkdir()
         try:
-            for name, array in (arrays or {}).items():
-                np.save(beside / f"{name}.npy", array, allow_pickle=False)
-            for name, values in (lines or {}).items():
-                text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
-                # What UTF-8 cannot hold, half a character, is escaped as JSON escapes it.
-                data = text.encode(errors="backslashreplace")
-                (beside / f"{name}.jsonl").write_bytes(data)
-            write_meta(beside, sorted(beside.iterdir()), kind, version, parameters)
+            yield beside
             _keep_mode(folder, beside)
             move_into_place(beside, folder)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
-    return folder
 
 
 def write_meta(

@@ -16,6 +16,7 @@ __all__ = [
     "MissingExtraError",
     "Problem",
     "SpecError",
+    "TrainingError",
     "UsageError",
     "told_by",
 ]
@@ -42,6 +43,10 @@ class DataError(LimbeckError):
 
 class ArtifactError(LimbeckError):
     """An index or another artifact on disk that is missing, truncated, foreign or stale."""
+
+
+class TrainingError(LimbeckError):
+    """A training run that cannot go on: its loss is not a number, or memory ran out."""
 
 
 class MissingExtraError(LimbeckError):

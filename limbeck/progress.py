@@ -1,7 +1,8 @@
 """Progress of long work, told to whoever listens: the command line draws bars, others need not.
 
-Work calls `track` around its loop, and `announcer` for what takes long without steps, such as the
-start of a server. Nothing is shown unless `listening(...)` is open.
+Work calls `track` around its loop, or `teller` where it has more to say, and `announcer` for what
+takes long without steps, such as the start of a server. Nothing is shown unless `listening(...)` is
+open.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
-__all__ = ["Listener", "announcer", "listening", "track"]
+__all__ = ["Listener", "announcer", "listening", "teller", "track"]
 
 _T = TypeVar("_T")
 
-Listener = Callable[[str, int, int], None]
-"""Called with a label, the units done, and the units in all."""
+Listener = Callable[[str, int, int, str], None]
+"""Called with a label, the units done, the units in all, and what else is to be said of them."""
 
 _listener: ContextVar[Listener | None] = ContextVar("limbeck_progress", default=None)
 _hearer: ContextVar[Callable[[str], None]] = ContextVar("limbeck_news", default=lambda _: None)
@@ -49,7 +50,12 @@ def track(items: Iterable[_T], *, label: str, total: int) -> Iterator[_T]:
     if listener is None:
         yield from items
         return
-    listener(label, 0, total)
+    listener(label, 0, total, "")
     for done, item in enumerate(items, start=1):
         yield item
-        listener(label, done, total)
+        listener(label, done, total, "")
+
+
+def teller() -> Listener:
+    """Return what tells whoever listens now how far work is, for loops that say more than that."""
+    return _listener.get() or (lambda *_: None)

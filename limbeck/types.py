@@ -64,7 +64,11 @@ class Document:
     @property
     def contents(self) -> str:
         """Title and text in one string, as term-based and vector-based retrievers index them."""
-        return f"{self.title} {self.text}".strip() if self.title else self.text
+        return self.joined(" ")
+
+    def joined(self, separator: str) -> str:
+        """Return title and text in one string with something between them."""
+        return f"{self.title}{separator}{self.text}".strip() if self.title else self.text
 
 
 class Message(NamedTuple):

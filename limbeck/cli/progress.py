@@ -30,7 +30,7 @@ def _lines() -> Iterator[None]:
     told_at = time.monotonic()
     began: dict[str, float] = {}
 
-    def listen(label: str, done: int, total: int) -> None:
+    def listen(label: str, done: int, total: int, remark: str) -> None:
         nonlocal told_at
         now = time.monotonic()
         if label not in began or done == 0:
@@ -38,7 +38,8 @@ def _lines() -> Iterator[None]:
         if now - told_at >= _EVERY_S:
             told_at = now
             left = _left(done, total, now - began[label])
-            click.echo(f"{label}: {done:,} of {total:,}{left}", err=True)
+            said = f", {remark}" if remark else ""
+            click.echo(f"{label}: {done:,} of {total:,}{said}{left}", err=True)
 
     with listening(listen, hear=lambda text: click.echo(text, err=True)):
         yield
@@ -68,14 +69,15 @@ def _bars() -> Iterator[None]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, Any] = {}
 
-        def listen(label: str, done: int, total: int) -> None:
+        def listen(label: str, done: int, total: int, remark: str) -> None:
             if label not in tasks or done == 0:
-                tasks[label] = bars.add_task(label, total=total)
-            bars.update(tasks[label], completed=done, visible=done < total)
+                tasks[label] = bars.add_task(label, total=total, remark="")
+            bars.update(tasks[label], completed=done, visible=done < total, remark=remark)
 
         with listening(listen, hear=bars.console.print):
             yield

@@ -185,10 +185,10 @@ def test_wrong_use_is_stated(mini_corpus: Corpus) -> None:
 
 
 def test_progress_is_told(mini_corpus: Corpus) -> None:
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[str, int, int, str]] = []
     with listening(lambda *event: told.append(event)):
         Experiment({"a": Words(), "b": Words(2.0)}, [dataset(mini_corpus)]).run()
-    assert told == [("evaluate on tiny", done, 2) for done in range(3)]
+    assert told == [("evaluate on tiny", done, 2, "") for done in range(3)]
 
 
 def test_finished_work_is_reused(mini_corpus: Corpus, tmp_path: Path, log: Path) -> None:

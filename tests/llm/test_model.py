@@ -327,7 +327,7 @@ def test_meters_see_what_workers_do_and_progress_is_told():
         _scripted().generate([user(str(n)) for n in range(7)], label="x")
     assert outer.usage == inner.usage
     assert inner.usage.calls == 7
-    assert told[-1] == ("x", 7, 7)
+    assert told[-1] == ("x", 7, 7, "")
 
 
 def test_two_llms_with_equal_fields_have_gates_of_their_own():

@@ -22,8 +22,8 @@ def test_order_concurrency_context_and_progress():
     with metered() as meter, listening(lambda *what: told.append(what)):
         assert spread(work, range(8), concurrency=4, label="x") == [n * n for n in range(8)]
     assert meter.usage.calls == 8
-    assert told[0] == ("x", 0, 8)
-    assert told[-1] == ("x", 8, 8)
+    assert told[0] == ("x", 0, 8, "")
+    assert told[-1] == ("x", 8, 8, "")
 
 
 def test_nothing_and_one():

@@ -163,12 +163,12 @@ def test_scores_do_not_depend_on_batch_or_threads(folder, mini_corpus, monkeypat
 
 
 def test_progress_counts_pairs(folder, mini_corpus) -> None:
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[str, int, int, str]] = []
     query = [Query("a", "index")]
     with listening(lambda *each: told.append(each)):
         CrossEncoder(folder)(query, all_hits(mini_corpus, query))
-    assert told[0] == ("scoring pairs", 0, 11)
-    assert told[-1] == ("scoring pairs", 11, 11)
+    assert told[0] == ("scoring pairs", 0, 11, "")
+    assert told[-1] == ("scoring pairs", 11, 11, "")
 
 
 # Fingerprints and the check

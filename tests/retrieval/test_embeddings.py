@@ -78,7 +78,7 @@ def test_longest_first_with_progress(monkeypatch) -> None:
     encoder, told = FakeEncoder(), []
     corpus = corpus_of(range(1, 11))
 
-    def listener(label, done, total):
+    def listener(label, done, total, said):
         told.append((done, total, len(encoder.seen_documents)))
 
     with listening(listener):
