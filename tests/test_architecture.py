@@ -26,7 +26,7 @@ LAYERS = [
     {"errors"},
     {"fingerprint", "meter", "progress"},
     {"types"},
-    {"artifact", "corpus", "execution", "files"},
+    {"artifact", "corpus", "execution", "files", "passages"},
     {"pipeline"},
     {"registry"},
     {"prompts", "llm"},
