@@ -52,7 +52,11 @@ class Dataset:
 
     @staticmethod
     def load(
-        folder: str | os.PathLike[str], split: str = "test", *, exclude_same_id: bool | None = None
+        folder: str | os.PathLike[str],
+        split: str = "test",
+        *,
+        exclude_same_id: bool | None = None,
+        corpus: Corpus | None = None,
     ) -> Dataset:
         """Return a split of a BEIR folder: corpus, queries and qrels, each plain or `.gz`.
 
@@ -61,13 +65,14 @@ class Dataset:
             split: which of its qrels to use.
             exclude_same_id: whether a query may not find the document that has its id. None asks
                 the folder's manifest, then the table of known collections; else no.
+            corpus: the folder's, where another split has read it already.
 
         Raises:
             DataError: a file is missing or malformed, a query id stands twice, the split judges no
                 query, or most of its ids are unknown, as in the wrong folder.
         """
         path = Path(folder)
-        corpus = Corpus.load(_required(path, "corpus.jsonl"))
+        corpus = corpus or Corpus.load(_required(path, "corpus.jsonl"))
         queries = _read_queries(_required(path, "queries.jsonl"))
         qrels = read_qrels(_qrels_file(path, split))
         name = path.resolve().name
