@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 
 from limbeck.errors import ArtifactError, MissingExtraError, UsageError
+from limbeck.fingerprint import fingerprint
 from limbeck.retrieval.encoders import minilm
 from limbeck.retrieval.encoders.base import unit
-from limbeck.retrieval.encoders.conventions import Settings, convention
+from limbeck.retrieval.encoders.conventions import Convention, Settings, convention, write_own
+from limbeck.retrieval.encoders.folders import ModelFolder
 from limbeck.retrieval.encoders.onnx import OnnxEncoder
 from limbeck.retrieval.encoders.opening import open_encoder
+from limbeck.retrieval.encoders.sentence import SentenceEncoder
 from limbeck.retrieval.encoders.token_opening import open_token_encoder
 from limbeck.retrieval.encoders.tokens import TokenSettings
 from limbeck.types import Document
@@ -143,6 +146,33 @@ def test_what_a_folder_says_of_itself(tmp_path) -> None:
     assert convention(str(tmp_path)).similarity == "dot"
     stated.write_text("[not json")
     assert convention(str(tmp_path)).similarity == "cosine"
+
+
+def test_a_folder_that_limbeck_wrote_is_believed_and_not_its_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = Convention(title_separator=" [SEP] ")
+    for name in ("e5-small-v2", "dpr-ctx_encoder-own", "minilm"):
+        Path(name).mkdir()
+        write_own(Path(name), title_separator=" [SEP] ")
+        assert convention(str(tmp_path / name)) == written
+        assert convention("intfloat/e5-base", Path(name)) == written
+    assert convention("minilm").max_tokens == 256, "the built-in model has no other folder"
+
+
+def test_fingerprints_hold_a_title_separator_unless_it_is_a_space(tmp_path) -> None:
+    """Of both kinds of encoders; indexes that were built before there was another stay valid."""
+    files = minilm.ModelFiles(tmp_path / "model.onnx", tmp_path / "tokenizer.json", "digest")
+    folder = ModelFolder(tmp_path, "digest")
+    for opened, before in (
+        (lambda c: OnnxEncoder(files, c), ["digest", None, None, 512, ""]),
+        (
+            lambda c: SentenceEncoder(folder, c, similarity_stated=False),
+            ["digest", False, None, None],
+        ),
+    ):
+        assert opened(Convention()).document_fingerprint == fingerprint(before)
+        other = opened(Convention(title_separator=" [SEP] "))
+        assert other.document_fingerprint == fingerprint([*before, " [SEP] "])
 
 
 def test_what_is_stated_stands_above_the_table() -> None:

@@ -1,7 +1,8 @@
 """How models were trained to be used: a table by name, read without loading anything.
 
 A name is matched by its last part, so that "facebook/contriever" and a folder "models/contriever"
-are used alike. What a caller states stands above the table.
+are used alike. What a caller states stands above the table, and so does what a folder states that
+Limbeck wrote: a model that was trained here may bear any name.
 
 Paper: DPR (Karpukhin et al. 2020), Contriever (Izacard et al. 2022), E5 (Wang et al. 2022), BGE
 (Xiao et al. 2023), TAS-B (Hofstätter et al. 2021); their released code and model cards.
@@ -14,14 +15,28 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from limbeck.artifact import write_atomically
 from limbeck.errors import UsageError
 
-__all__ = ["MINILM", "Convention", "Pooling", "Settings", "Similarity", "convention"]
+__all__ = [
+    "MINILM",
+    "OWN_FILE",
+    "Convention",
+    "Pooling",
+    "Settings",
+    "Similarity",
+    "convention",
+    "write_own",
+]
 
 Pooling = Literal["mean", "cls"]
 Similarity = Literal["cosine", "dot"]
+
+OWN_FILE = "limbeck.json"
+"""What Limbeck writes into the folder of a model that it trained or exported, for what files of
+others do not say. Where it lies, the folder is believed, not its name."""
 
 MINILM = "minilm"
 """The name of the built-in encoder, which needs no torch."""
@@ -37,9 +52,12 @@ class Convention:
         normalise: whether vectors are brought to length 1; None: as its own modules say.
         similarity: how vectors are compared.
         max_tokens: texts are cut to this length; None: the model's own.
+        query_tokens: queries are cut to this length; None: as documents are. A model that
+            sentence-transformers loads knows its own.
         query_prefix: stands before each query; None: the model's own prompt, if it has one.
         document_prefix: the same for documents.
         title_pair: title and text are a pair, "[CLS] title [SEP] text [SEP]", all of segment 0.
+        title_separator: stands between title and text where they are no pair.
         towers: the models of queries and documents, where there are two.
     """
 
@@ -50,7 +68,14 @@ class Convention:
     query_prefix: str | None = None
     document_prefix: str | None = None
     title_pair: bool = False
+    title_separator: str = " "
+    query_tokens: int | None = None
     towers: tuple[str, str] | None = None
+
+    @property
+    def joining(self) -> list[str]:
+        """What fingerprints hold of the title separator: nothing where it is a space."""
+        return [] if self.title_separator == " " else [self.title_separator]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,24 +145,43 @@ _TABLE: tuple[tuple[str, Convention], ...] = (
 _DPR_NAME = re.compile(r"(.*?)dpr-(?:question|ctx)_encoder-([^/\\]+)[/\\]*")
 
 
-def convention(encoder: str) -> Convention:
-    """Return how a model is used, by its name, else by its folder, else as is most common."""
+def convention(encoder: str, folder: Path | None = None) -> Convention:
+    """Return how a model is used: as Limbeck wrote, else by its name, else as its folder says.
+
+    Args:
+        encoder: its name.
+        folder: where it lies, if its name does not say so.
+    """
+    place = folder or Path(encoder)
+    own = {} if encoder == MINILM else _stated(place, OWN_FILE)
+    named = None if own else _by_name(encoder)
+    if named is not None:
+        return named
+    stated = _stated(place, "config_sentence_transformers.json").get("similarity_fn_name")
+    return Convention(
+        similarity="dot" if stated in {"dot", "dot_score"} else "cosine",
+        title_separator=str(own.get("title_separator", " ")),
+    )
+
+
+def write_own(folder: Path, *, title_separator: str) -> None:
+    """Write into a model's folder what others' files do not say of it."""
+    write_atomically(folder / OWN_FILE, json.dumps({"title_separator": title_separator}))
+
+
+def _by_name(encoder: str) -> Convention | None:
     two = _DPR_NAME.fullmatch(encoder)
     if two:
         question, passage = (f"{two[1]}dpr-{side}_encoder-{two[2]}" for side in ("question", "ctx"))
         return dataclasses.replace(_DPR, towers=(question, passage))
     last = re.split(r"[/\\]", encoder.rstrip("/\\"))[-1].lower()
-    for pattern, found in _TABLE:
-        if re.fullmatch(pattern, last):
-            return found
-    return Convention(similarity=_stated_similarity(Path(encoder)) or "cosine")
+    return next((found for pattern, found in _TABLE if re.fullmatch(pattern, last)), None)
 
 
-def _stated_similarity(folder: Path) -> Similarity | None:
-    """Return what a sentence-transformers folder says of itself; None where it is silent."""
+def _stated(folder: Path, name: str) -> dict[str, Any]:
+    """Return what a file of a model folder says; nothing where it is not there or no JSON."""
     try:
-        text = (folder / "config_sentence_transformers.json").read_text(encoding="utf-8")
-        stated = json.loads(text).get("similarity_fn_name")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return "dot" if stated in {"dot", "dot_score"} else None
+        stated = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stated if isinstance(stated, dict) else {}

@@ -211,13 +211,18 @@ def examine_model(require: Callable[[], object], place: str, problems: list[Prob
         problems.append(Problem(place, str(error), ""))
 
 
-def require_torch(wanted_by: str) -> None:
-    """Raise MissingExtraError unless the packages of the extra `torch` are installed."""
+def require_torch(wanted_by: str, *, extra: str = "torch") -> None:
+    """Raise MissingExtraError unless the packages of the extra `torch` are installed.
+
+    Args:
+        wanted_by: what needs them.
+        extra: the one to install, where it is another that holds them too.
+    """
     from importlib.util import find_spec
 
     for package in ("torch", "transformers", "sentence_transformers"):
         if find_spec(package) is None:
-            raise MissingExtraError(package, extra="torch", wanted_by=wanted_by)
+            raise MissingExtraError(package, extra=extra, wanted_by=wanted_by)
 
 
 def is_path(name: str) -> bool:

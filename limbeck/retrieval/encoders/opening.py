@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 from limbeck.retrieval.encoders.base import Encoder
 from limbeck.retrieval.encoders.conventions import MINILM, Settings
@@ -10,10 +11,12 @@ from limbeck.retrieval.encoders.folders import (
     ModelFolder,
     local_folder,
     model_folder,
+    onnx_files,
     require_states,
     require_torch,
 )
 from limbeck.retrieval.encoders.minilm import ModelFiles, means_minilm, minilm_files
+from limbeck.retrieval.encoders.stated import stated_convention
 
 __all__ = ["open_encoder", "require_encoder"]
 
@@ -26,8 +29,9 @@ def open_encoder(settings: Settings) -> Encoder:
     Equal settings share one encoder, so that several nodes load one model.
 
     Args:
-        settings: `encoder` is "minilm", a folder (of MiniLM's ONNX files, or of any
-            sentence-transformers or Hugging Face model), or a model's name on the hub.
+        settings: `encoder` is "minilm", a folder (of MiniLM's ONNX files, of a model that
+            `limbeck export` wrote, or of any sentence-transformers or Hugging Face model), or a
+            model's name on the hub.
 
     Raises:
         ArtifactError: no such model can be had, or a pinned file is another one.
@@ -37,6 +41,10 @@ def open_encoder(settings: Settings) -> Encoder:
     files = minilm_files(settings.encoder)
     if files is not None:
         return _opened_onnx(files, settings)
+    folder = local_folder(settings.encoder)
+    exported = onnx_files(folder) if folder else None
+    if folder is not None and exported is not None:
+        return _opened_onnx(exported, settings, folder)
     require_torch(f"the encoder {settings.encoder!r}")
     of_query, of_document = (model_folder(name, built_in=MINILM) for name in _towers(settings))
     return _opened_torch((of_query, of_document), settings)
@@ -57,10 +65,13 @@ def _towers(settings: Settings) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=8)
-def _opened_onnx(files: ModelFiles, settings: Settings) -> Encoder:
+def _opened_onnx(files: ModelFiles, settings: Settings, folder: Path | None = None) -> Encoder:
     from limbeck.retrieval.encoders.onnx import OnnxEncoder
 
-    return OnnxEncoder(files, settings.convention)
+    convention = settings.convention
+    if folder is not None:
+        convention = stated_convention(folder, convention)
+    return OnnxEncoder(files, convention)
 
 
 @lru_cache(maxsize=8)

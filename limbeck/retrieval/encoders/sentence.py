@@ -44,7 +44,7 @@ class SentenceEncoder(Encoder):
         self.similarity = convention.similarity
         c = convention
         self.document_fingerprint = fingerprint(
-            [folder.digest, bool(c.normalise), c.max_tokens, c.document_prefix]
+            [folder.digest, bool(c.normalise), c.max_tokens, c.document_prefix, *c.joining]
         )
         self.fingerprint = digest(self.document_fingerprint, fingerprint(c.query_prefix))
 
@@ -85,7 +85,8 @@ class SentenceEncoder(Encoder):
 
     def encode_documents(self, documents: Sequence[Document | str]) -> NDArray[np.float32]:
         """Return the vectors of documents, shape (n, dim)."""
-        texts = [d if isinstance(d, str) else d.contents for d in documents]
+        between = self._convention.title_separator
+        texts = [d if isinstance(d, str) else d.joined(between) for d in documents]
         return self._encode("encode_document", texts, self._convention.document_prefix)
 
     def _encode(self, side: str, texts: list[str], prefix: str | None) -> NDArray[np.float32]:
