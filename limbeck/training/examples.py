@@ -1,0 +1,210 @@
+"""What a model is trained and watched on: queries with their positives, and a dev split."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import DataError
+from limbeck.eval.datasets import Dataset
+from limbeck.passages import documents_of, passages, spans_of
+from limbeck.retrieval.bm25 import BM25
+from limbeck.types import Documents, Qrels, Query
+
+__all__ = ["Examples"]
+
+_LOOKED_AT = 1000
+"""Hits among which a relevant document's best passage is looked for."""
+
+_AT_ONCE = 4096
+"""Queries whose hits are held at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Training queries of one corpus.
+
+    Attributes:
+        corpus: what is encoded: documents, or their passages.
+        queries: each with one positive at least.
+        positives: int64 rows of the corpus, of each query.
+        dev: what training is watched on, over the documents; None where nothing is.
+        documents: int32, shape (n_passages,); the document that each passage is of, as a number;
+            those of one stand together, its last passage first. None where documents are whole.
+    """
+
+    corpus: Documents
+    queries: tuple[Query, ...]
+    positives: tuple[NDArray[np.int64], ...]
+    dev: Dataset | None = None
+    documents: NDArray[np.int32] | None = None
+
+    @staticmethod
+    def load(
+        folder: Path, *, split: str = "train", dev: str | float | None = "dev", seed: int = 0
+    ) -> Examples:
+        """Return the examples of a BEIR folder.
+
+        Args:
+            folder: with corpus, queries and qrels of each split.
+            split: that is trained on.
+            dev: the split to watch; or the share of the training queries that is held out for it,
+                which are then not trained on; None for neither.
+            seed: of the choice of that share.
+
+        Raises:
+            DataError: a split is missing, or no query has a positive in the corpus.
+        """
+        whole = Dataset.load(folder, split)
+        held_out: set[str] = set()
+        watched: Dataset | None = None
+        if isinstance(dev, str):
+            watched = Dataset.load(folder, dev, corpus=whole.corpus)
+            _require_apart(whole, watched)
+        elif dev is not None:
+            held_out = _chosen([query.query_id for query in whole.queries], dev, seed)
+            watched = _part(whole, held_out)
+        return Examples.of(_part(whole, {q.query_id for q in whole.queries} - held_out), watched)
+
+    @staticmethod
+    def of(dataset: Dataset, dev: Dataset | None = None) -> Examples:
+        """Return a dataset's queries that have a positive in its corpus.
+
+        Raises:
+            DataError: none has.
+        """
+        found = [(q, _positives(q, dataset.qrels, dataset.corpus)) for q in dataset.queries]
+        held = [(query, rows) for query, rows in found if len(rows)]
+        if not held:
+            raise DataError(
+                f"{dataset.name}, split {dataset.split!r}, must have queries with a relevant "
+                "document in the corpus to train on; it has none; give another split"
+            )
+        queries, positives = zip(*held, strict=True)
+        return Examples(dataset.corpus, tuple(queries), tuple(positives), dev)
+
+    @cached_property
+    def spared(self) -> tuple[NDArray[np.int64], ...]:
+        """The rows that are never negatives of each query.
+
+        They are its positives, all other passages of their documents, and what it excludes.
+        """
+        labelled = self.positives
+        if self.documents is not None:
+            spans = spans_of(self.documents)
+            relevant = [np.unique(self.documents[rows]) for rows in self.positives]
+            labelled = tuple(
+                np.concatenate([np.arange(*spans[document]) for document in found])
+                for found in relevant
+            )
+        pairs = zip(self.queries, labelled, strict=True)
+        return tuple(
+            np.concatenate([rows, _excluded(query, self.corpus)]) if query.excluded else rows
+            for query, rows in pairs
+        )
+
+    def part(self, places: NDArray[np.int64]) -> Examples:
+        """Return the examples of some queries."""
+        return dataclasses.replace(
+            self,
+            queries=tuple(self.queries[place] for place in places),
+            positives=tuple(self.positives[place] for place in places),
+        )
+
+    def cut(self, words: int, at_most: int | None = None) -> Examples:
+        """Return the examples over passages of so many words, of a document so many at most.
+
+        The positive in a relevant document is the passage that BM25 puts first; the document's
+        first one where BM25 finds none among its first thousand hits. What a query excludes is all
+        passages of the documents that it excluded.
+
+        Paper: Karpukhin et al., DPR, arXiv 2004.04906, section 4.1, does so where no passage is
+        labelled.
+        """
+        corpus = passages(self.corpus, words, at_most=at_most)
+        documents = documents_of(corpus, self.corpus)
+        spans = spans_of(documents)
+        queries = tuple(_of_passages(q, corpus, self.corpus, spans) for q in self.queries)
+        firsts = spans[:, 1] - 1
+        search = BM25(k=_LOOKED_AT).bind(corpus)
+        positives: list[NDArray[np.int64]] = []
+        for start in range(0, len(queries), _AT_ONCE):
+            run = search(queries[start : start + _AT_ONCE])
+            for query, relevant in enumerate(self.positives[start : start + _AT_ONCE]):
+                found = run.rows[run.segment(query)]
+                positives.append(_best_passages(found, documents[found], relevant, firsts))
+        return Examples(corpus, queries, tuple(positives), self.dev, documents)
+
+
+def _excluded(query: Query, corpus: Documents) -> NDArray[np.int64]:
+    """Return the rows that a query excludes."""
+    rows = (corpus.row(doc_id) for doc_id in query.excluded)
+    return np.array(sorted(row for row in rows if row is not None), dtype=np.int64)
+
+
+def _of_passages(
+    query: Query, cut: Documents, corpus: Documents, spans: NDArray[np.int64]
+) -> Query:
+    """Return a query that excludes the passages of what it excluded."""
+    rows = [row for document in _excluded(query, corpus) for row in range(*spans[document])]
+    return dataclasses.replace(query, excluded=tuple(cut.doc_ids[row] for row in rows))
+
+
+def _best_passages(
+    found: NDArray[np.int32],
+    documents: NDArray[np.int32],
+    relevant: NDArray[np.int64],
+    firsts: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Return one passage of each relevant document: the first found, else the document's first.
+
+    Args:
+        found: passages, best first.
+        documents: that they are of.
+        relevant: documents.
+        firsts: the first passage of each document.
+    """
+    rows: list[int] = []
+    for document in relevant.tolist():
+        own = found[documents == document]
+        rows.append(int(own[0] if len(own) else firsts[document]))
+    return np.array(sorted(rows), dtype=np.int64)
+
+
+def _positives(query: Query, qrels: Qrels, corpus: Documents) -> NDArray[np.int64]:
+    graded = qrels.judgements.get(query.query_id, {})
+    rows = (corpus.row(doc_id) for doc_id, grade in graded.items() if grade > 0)
+    return np.array(sorted(row for row in rows if row is not None), dtype=np.int64)
+
+
+def _require_apart(trained: Dataset, watched: Dataset) -> None:
+    shared = {q.query_id for q in trained.queries} & {q.query_id for q in watched.queries}
+    if shared:
+        raise DataError(
+            f"dev queries must not be trained on; the splits {trained.split!r} and "
+            f"{watched.split!r} share {len(shared):,} queries, such as {min(shared)!r}; name "
+            "another split, or a share of the training queries"
+        )
+
+
+def _chosen(query_ids: list[str], share: float, seed: int) -> set[str]:
+    n = round(len(query_ids) * share)
+    if not 0 < n < len(query_ids):
+        raise DataError(
+            f"dev must be a share of the training queries that leaves both some; got {share} of "
+            f"{len(query_ids)}"
+        )
+    chosen = np.random.default_rng(seed).choice(len(query_ids), n, replace=False)
+    return {query_ids[place] for place in chosen}
+
+
+def _part(dataset: Dataset, query_ids: set[str]) -> Dataset:
+    kept = tuple(query for query in dataset.queries if query.query_id in query_ids)
+    return dataclasses.replace(
+        dataset, queries=kept, qrels=dataset.qrels.restricted(query.query_id for query in kept)
+    )

@@ -1,0 +1,139 @@
+"""Losses over scores of a query's passages; each is one formula, and nothing else.
+
+Scores are of shape (n_queries, n_passages) where nothing else is said: row i holds what the model
+gives the passages of query i. A teacher's scores have no gradient. `where` is of the same shape and
+says which entries are passages at all; None is all of them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from limbeck.errors import UsageError
+
+__all__ = [
+    "info_nce",
+    "list_net",
+    "listwise_kl",
+    "margin_mse",
+    "pairwise_softmax",
+    "rank_net",
+]
+
+_NOWHERE = float("-inf")
+
+_FEWEST_QUERIES = 8
+"""Of a batch that is judged by its gradient: a few may be learned already."""
+
+_NO_GRADIENT = 1e-7
+"""Of a score, in float32."""
+
+
+def info_nce(
+    scores: Tensor, positives: Tensor, *, tau: float = 1.0, where: Tensor | None = None
+) -> Tensor:
+    """Return the mean of -log softmax(scores / tau) at each query's positive.
+
+    Paper: van den Oord et al., "Representation Learning with Contrastive Predictive Coding", arXiv
+    1807.03748, eq. 4; with tau 1 that of DPR, arXiv 2004.04906, eq. 2.
+
+    Args:
+        scores: of all passages of the batch.
+        positives: int64, shape (n_queries,); the column of each query's positive.
+        tau: the temperature.
+        where: which passages compete; a positive always does.
+    """
+    return functional.cross_entropy(_masked(scores / tau, where), positives)
+
+
+def pairwise_softmax(positive: Tensor, negative: Tensor) -> Tensor:
+    """Return the mean of -log(e^positive / (e^positive + e^negative)); shapes (n_pairs,).
+
+    Paper: Xiong et al., ANCE, arXiv 2007.00808; Khattab and Zaharia, ColBERT, arXiv 2004.12832.
+    """
+    return functional.softplus(negative - positive).mean()
+
+
+def margin_mse(scores: Tensor, teacher: Tensor, where: Tensor | None = None) -> Tensor:
+    """Return the mean squared difference between the student's and the teacher's margins.
+
+    A margin is what the first passage of a query is above another one.
+
+    Paper: Hofstätter et al., arXiv 2010.02666, eq. 6. The teacher's scores are raw logits; a
+    student whose scores lie in [-1, 1] cannot reach their margins.
+    """
+    wanted = teacher.detach()
+    missed = (scores[:, :1] - scores[:, 1:]) - (wanted[:, :1] - wanted[:, 1:])
+    counted = missed if where is None else missed[where[:, 1:]]
+    return counted.square().sum() / max(1, counted.numel())
+
+
+def listwise_kl(
+    scores: Tensor,
+    teacher: Tensor,
+    *,
+    tau: float = 1.0,
+    student_tau: float = 1.0,
+    where: Tensor | None = None,
+) -> Tensor:
+    """Return the mean over queries of KL(softmax(teacher / tau) || softmax(scores / student_tau)).
+
+    Paper: Lin et al., TCT-ColBERT, RepL4NLP 2021: tau .25 for the teacher, 1 for the student.
+
+    Raises:
+        UsageError: the gradient is zero, as both put all on the same passage of each query.
+    """
+    told = functional.log_softmax(_masked(scores / student_tau, where), dim=1)
+    wanted = functional.softmax(_masked(teacher.detach() / tau, where), dim=1)
+    _require_a_gradient(told, wanted)
+    terms = functional.kl_div(told.clamp_min(torch.finfo(told.dtype).min), wanted, reduction="none")
+    return terms.sum(dim=1).mean()
+
+
+def rank_net(scores: Tensor, ranks: Tensor, where: Tensor | None = None) -> Tensor:
+    """Return the sum over pairs in the teacher's order of log(1 + e^(worse - better)), per query.
+
+    Paper: Burges et al., "Learning to Rank using Gradient Descent", ICML 2005; as Sun et al.,
+    RankGPT, arXiv 2304.09542, distil permutations.
+
+    Args:
+        scores: of the student.
+        ranks: the teacher's, the best lowest; equal ranks are no pair.
+        where: which entries are passages.
+    """
+    better = ranks[:, :, None] < ranks[:, None, :]
+    if where is not None:
+        better &= where[:, :, None] & where[:, None, :]
+    worse_by = functional.softplus(scores[:, None, :] - scores[:, :, None])
+    return (worse_by * better).sum() / len(scores)
+
+
+def list_net(
+    scores: Tensor, teacher: Tensor, *, tau: float = 1.0, where: Tensor | None = None
+) -> Tensor:
+    """Return the mean cross-entropy of the two distributions of who stands first.
+
+    Paper: Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", ICML 2007.
+    Its gradient is that of `listwise_kl`; the value differs by the teacher's entropy.
+    """
+    told = functional.log_softmax(_masked(scores, where), dim=1)
+    wanted = functional.softmax(_masked(teacher.detach() / tau, where), dim=1)
+    return -(wanted * told.clamp_min(torch.finfo(told.dtype).min)).sum(dim=1).mean()
+
+
+def _masked(scores: Tensor, where: Tensor | None) -> Tensor:
+    return scores if where is None else scores.masked_fill(~where, _NOWHERE)
+
+
+def _require_a_gradient(told: Tensor, wanted: Tensor) -> None:
+    """Refuse temperatures at which both softmaxes have run into the same 0s and 1s."""
+    if len(told) < _FEWEST_QUERIES or told.shape[1] < 2:
+        return
+    if bool((told.detach().exp() - wanted).abs().max() < _NO_GRADIENT):
+        raise UsageError(
+            "student and teacher must differ somewhere in a batch, or nothing is learned; both put "
+            f"all on the same passage of each of {len(told)} queries; raise tau and student_tau, "
+            "or normalise the vectors"
+        )

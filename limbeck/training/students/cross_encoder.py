@@ -1,0 +1,35 @@
+"""A student with a score a pair of query and document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from limbeck.training.students.student import Student
+
+__all__ = ["CrossEncoderStudent"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEncoderStudent(Student):
+    """A score a pair of query and document.
+
+    Attributes:
+        max_tokens: of a pair; the longer of the two texts is cut.
+    """
+
+    name: ClassVar[str] = "cross-encoder"
+
+    max_tokens: int = 256
+
+    def _made(self, folder: Path) -> Any:
+        from sentence_transformers import CrossEncoder
+
+        return CrossEncoder(
+            str(folder),
+            num_labels=1,
+            max_length=self.max_tokens,
+            device="cpu",
+            **self._reading(folder),
+        )
