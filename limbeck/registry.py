@@ -1,35 +1,28 @@
-"""The registry: names in spec files to node classes, found by entry points and nowhere else.
+"""The registry: names in spec files to classes, found by entry points and nowhere else.
 
 A package adds a node with an entry point in the group "limbeck.nodes"; Limbeck's own nodes are
-registered in the same way. A node is imported when its name is used.
+registered in the same way. A class is imported when its name is used.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
 
 from limbeck.errors import MissingExtraError, UsageError
 from limbeck.pipeline import Node
 
-__all__ = ["node_class", "node_names"]
+__all__ = ["node_class", "node_names", "registered_class", "registered_names"]
 
-_GROUP = "limbeck.nodes"
+_NODES = "limbeck.nodes"
 
-
-@cache
-def _registered() -> dict[str, tuple[EntryPoint, ...]]:
-    found: dict[str, tuple[EntryPoint, ...]] = {}
-    for point in entry_points(group=_GROUP):
-        others = found.get(point.name, ())
-        if point.value not in {other.value for other in others}:
-            found[point.name] = (*others, point)
-    return found
+_T = TypeVar("_T")
 
 
 def node_names() -> tuple[str, ...]:
     """Return the names of all registered nodes, sorted."""
-    return tuple(sorted(_registered()))
+    return registered_names(_NODES)
 
 
 @cache
@@ -40,24 +33,58 @@ def node_class(name: str) -> type[Node]:
         UsageError: no package, or more than one, registers the name, or what it registers is not a
             node of that name.
     """
-    points = _registered().get(name, ())
+    return registered_class(_NODES, name, Node, "node")  # type: ignore[type-abstract]
+
+
+def registered_names(group: str) -> tuple[str, ...]:
+    """Return the names of a group of entry points, sorted."""
+    return tuple(sorted(_registered(group)))
+
+
+@cache
+def _registered(group: str) -> dict[str, tuple[EntryPoint, ...]]:
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for point in entry_points(group=group):
+        others = found.get(point.name, ())
+        if point.value not in {other.value for other in others}:
+            found[point.name] = (*others, point)
+    return found
+
+
+def registered_class(group: str, name: str, parent: type[_T], word: str) -> type[_T]:
+    """Return the class that a group has under a name.
+
+    Args:
+        group: of entry points.
+        name: which the class has too, as its `name`.
+        parent: what it must be derived from.
+        word: what such a class is called in messages.
+
+    Raises:
+        UsageError: no package, or more than one, registers the name, or what it registers is not
+            such a class.
+    """
+    points = _registered(group).get(name, ())
     if len(points) != 1:
         came = " and ".join(point.value for point in points) or "none"
         raise UsageError(
-            f"one package must register the node {name!r}; got {came}; "
+            f"one package must register the {word} {name!r}; got {came}; "
             "install the package that has it, or remove one of them"
         )
     try:
-        found = points[0].load()
+        found: Any = points[0].load()
     except MissingExtraError:
         raise
     except Exception as error:  # a package of others may raise whatever it likes
         came = str(error) or type(error).__name__
         raise UsageError(
-            f"the node {name!r} must load from {points[0].value}; got: {came}; mend that package"
+            f"the {word} {name!r} must load from {points[0].value}; got: {came}; mend that package"
         ) from error
-    if not (isinstance(found, type) and issubclass(found, Node)) or found.name != name:
+    is_one = isinstance(found, type) and issubclass(found, parent)
+    if not is_one or getattr(found, "name", None) != name:
         raise UsageError(
-            f"{points[0].value} must be a Node class whose name is {name!r}; got {found!r}"
+            f"{points[0].value} must be a {parent.__name__} class whose name is {name!r}; "
+            f"got {found!r}"
         )
-    return found
+    made: type[_T] = found
+    return made

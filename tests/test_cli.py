@@ -351,3 +351,12 @@ def test_a_killed_evaluation_goes_on_where_it_was(place, capsys):
     report = json.loads(out)["datasets"]["mini"]
     assert report["pipelines"]["lamer"]["llm"]["calls"] == 0
     assert report["pipelines"]["lamer"]["llm"]["saved_calls"] > 0
+
+
+def test_what_training_needs_is_told_before_anything_is_read(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    trained = ("train", "dpr", "--data", tmp_path, "--out", tmp_path / "x")
+    for arguments in (trained, ("export", tmp_path, tmp_path / "x")):
+        status, _, err = _run(capsys, *arguments)
+        assert status == 1
+        assert "pip install 'limbeck[training]'" in err

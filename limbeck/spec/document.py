@@ -9,7 +9,10 @@ import yaml
 
 from limbeck.errors import Problem, SpecError
 
-__all__ = ["Entry", "parse"]
+__all__ = ["BY_HAND", "Entry", "parse"]
+
+BY_HAND = 0
+"""The line of what was given on the command line; it may name any path, as its giver may."""
 
 _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 64

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 from limbeck.errors import Problem
-from limbeck.spec.document import Entry
+from limbeck.spec.document import BY_HAND, Entry
 
 __all__ = ["Findings", "Refused", "near"]
 
@@ -34,7 +34,8 @@ class Findings:
 
     def problem(self, place: str, entry: Entry, message: str, mend: str) -> Problem:
         """Return a finding with its line, without keeping it."""
-        where = f"{self._file}:{entry.line}"
+        by_hand = entry.line == BY_HAND
+        where = "command line" if by_hand else f"{self._file}:{entry.line}"
         return Problem(f"{where}: {place}" if place else where, message, mend)
 
     def find(self, place: str, entry: Entry, message: str, mend: str) -> None:

@@ -9,9 +9,9 @@ from limbeck.llm import llamacpp
 from limbeck.retrieval.encoders.conventions import MINILM
 from limbeck.retrieval.encoders.folders import is_path
 
-__all__ = ["BUILT_IN", "MODEL_FIELDS", "below", "found"]
+__all__ = ["BUILT_IN", "MODEL_FIELDS", "below", "found", "found_anywhere"]
 
-MODEL_FIELDS = frozenset({"encoder", "model", "tokenizer_from"})
+MODEL_FIELDS = frozenset({"base", "encoder", "model", "teacher", "tokenizer_from"})
 """Parameters that hold the name of a model or its path."""
 
 BUILT_IN = frozenset({MINILM, "pieces", *llamacpp.PACKAGED})
@@ -46,6 +46,20 @@ def found(name: str, folder: Path) -> str:
             f"{name!r} is a path in the working directory alone; move the spec, or the model"
         )
     return name
+
+
+def found_anywhere(name: str, _: Path) -> str:
+    """Return the path of what a name means where its giver may name any, else the name.
+
+    Raises:
+        UsageError: it can only be a path, and nothing is there.
+    """
+    path = Path(name).expanduser()
+    if name in BUILT_IN or not (path.exists() or is_path(name)):
+        return name
+    if not path.exists():
+        raise UsageError(f"a model that is named by a path must be there; {path} does not exist")
+    return str(path.resolve())
 
 
 def below(name: str, folder: Path) -> Path:

@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from limbeck.corpus import Corpus
 from limbeck.errors import LimbeckError, SpecError
 from limbeck.llm.families import FAMILIES
 from limbeck.llm.model import LLM
-from limbeck.llm.serving.engine import Engine
 from limbeck.pipeline import Node, Pipeline, Retriever
 from limbeck.registry import node_class, node_names
+from limbeck.spec.changes import changed
 from limbeck.spec.document import Entry, parse
+from limbeck.spec.fields import Fields
 from limbeck.spec.findings import Findings, Refused, near
-from limbeck.spec.models import BUILT_IN, MODEL_FIELDS, below, found
-from limbeck.spec.spec import NAME, Spec, parameters
-from limbeck.spec.values import optional, path_below, plain, required, without_none
+from limbeck.spec.models import BUILT_IN, below, found
+from limbeck.spec.recipes import read_recipe
+from limbeck.spec.spec import NAME, Spec
+from limbeck.spec.values import path_below
 from limbeck.types import Documents
+
+if TYPE_CHECKING:
+    from limbeck.training.recipe import Recipe
 
 __all__ = ["read"]
 
 _VERSION = 1
-_SECTIONS = ("limbeck", "llms", "corpora", "indexes", "pipelines")
+_SECTIONS = ("limbeck", "llms", "corpora", "indexes", "pipelines", "train")
 _T = TypeVar("_T")
 
 
-def read(text: str, *, folder: Path, file: str) -> Spec:
+def read(text: str, *, folder: Path, file: str, changes: Iterable[str] = ()) -> Spec:
     """Return the spec of a YAML text.
 
     Args:
         text: the YAML.
         folder: what relative paths start from.
         file: the file's name, for messages.
+        changes: `key=value` of the section `train`.
 
     Raises:
         SpecError: it is no spec; the error holds every finding.
+        UsageError: a change has another form.
     """
-    return _Reader(parse(text, name=file), folder, file).spec()
+    return _Reader(changed(parse(text, name=file), "train", changes), folder, file).spec()
 
 
 class _Reader:
@@ -58,12 +64,19 @@ class _Reader:
         self._open_indexes: list[str] = []
         self._read_indexes: dict[str, Retriever | None] = {}
         self._read: dict[str, Node | None] = {}
+        self._fields = Fields(folder, self._findings, self._steps)
+        self._fields.special |= {
+            tuple[Node, ...]: self._branches,
+            LLM: lambda entry, place: self._one_of(self._llms, "llms", entry, place),
+            Documents: lambda entry, place: self._one_of(self._corpora, "corpora", entry, place),
+        }
 
     def spec(self) -> Spec:
         self._head()
         llms, corpora, indexes = self._llms, self._corpora, self._indexes
         pipelines = {name: self._pipeline(name) for name in self._section("pipelines")}
-        if not pipelines and not self._findings.problems:
+        recipe = self._recipe()
+        if not pipelines and "train" not in self._lines and not self._findings.problems:
             self._findings.find(
                 "pipelines", self._root, "a spec must have pipelines; it has none", "add one"
             )
@@ -74,6 +87,7 @@ class _Reader:
             corpora=corpora,
             indexes=indexes,
             pipelines={name: node for name, node in pipelines.items() if node is not None},
+            recipe=recipe,
             folder=self._folder,
             file=self._file,
             lines=self._lines,
@@ -138,7 +152,7 @@ class _Reader:
         return self._each("llms", self._llm)
 
     def _llm(self, entry: Entry, place: str) -> LLM:
-        values = dict(self._mapping(entry, place))
+        values = dict(self._fields.mapping(entry, place))
         named = values.get("backend", entry)
         backend, model = (self._text(values.pop(k, None), entry, place, k) for k in _LLM_KEYS)
         if backend not in FAMILIES:
@@ -149,10 +163,10 @@ class _Reader:
                 near(backend, FAMILIES),
             )
         if backend == "llamacpp" and model not in BUILT_IN:
-            model = str(self._model(model, entry, f"{place}.model", below))
+            model = str(self._fields.model(model, entry, f"{place}.model", below))
         if FAMILIES[backend].loads or "engine" in values:
-            model = self._model(model, entry, f"{place}.model", found)
-        return self._made(LLM, values, entry, place, first=f"{backend}:{model}")
+            model = self._fields.model(model, entry, f"{place}.model", found)
+        return self._fields.made(LLM, values, entry, place, first=f"{backend}:{model}")
 
     def _text(self, value: Entry | None, entry: Entry, place: str, key: str) -> str:
         if value is None or not isinstance(value.value, str) or not value.value:
@@ -174,13 +188,13 @@ class _Reader:
                 f"a corpus must be a mapping; got {entry.value!r}",
                 f"write {{path: {entry.value}}}",
             )
-        values = self._mapping(entry, place)
-        self._known(values, ("path",), place)
+        values = self._fields.mapping(entry, place)
+        self._fields.known(values, ("path",), place)
         if "path" not in values:
             raise self._findings.refused(
                 place, entry, "a corpus must have a path", "add path: FOLDER"
             )
-        path = self._path(values["path"], f"{place}.path")
+        path = path_below(self._folder, values["path"], f"{place}.path", self._findings)
         try:
             return Corpus.load(path)
         except LimbeckError as error:
@@ -209,7 +223,9 @@ class _Reader:
         return self._read_indexes[name]
 
     def _retriever(self, entry: Entry, place: str) -> Retriever:
-        name, values = self._single(entry, place, "an index is one line, such as bm25: {bm25: {}}")
+        name, values = self._fields.single(
+            entry, place, "an index is one line, such as bm25: {bm25: {}}"
+        )
         own = place.partition(".")[2]
         if own != name and own in node_names():
             raise self._findings.refused(
@@ -272,11 +288,11 @@ class _Reader:
     def _step(self, entry: Entry, place: str) -> Node:
         if isinstance(entry.value, str):
             return self._named(entry.value, entry, place)
-        name, values = self._single(entry, place, "a step is a name, or {name: parameters}")
+        name, values = self._fields.single(entry, place, "a step is a name, or {name: parameters}")
         index = self._index_named(name, entry, place)
         if index is None:
             return self._node(name, values, entry, place)
-        return self._made(type(index), values, entry, place, base=index)
+        return self._fields.made(type(index), values, entry, place, base=index)
 
     def _named(self, name: str, entry: Entry, place: str) -> Node:
         """Return the index, else the pipeline, else the registered node of a name.
@@ -337,81 +353,18 @@ class _Reader:
             cls = node_class(name)
         except LimbeckError as error:
             raise self._findings.refused(place, entry, str(error)) from None
-        return self._made(cls, values, entry, place)
+        return self._fields.made(cls, values, entry, place)
 
-    def _made(
-        self,
-        cls: type[_T],
-        values: dict[str, Entry],
-        entry: Entry,
-        place: str,
-        *,
-        first: str | None = None,
-        base: _T | None = None,
-    ) -> _T:
-        """Return an object of a dataclass from its parameters, all of them checked first."""
-        hints = typing.get_type_hints(cls)
-        fields = parameters(cls)
-        open_fields = [f for f in fields if first is None or f is not fields[0]]
-        before = len(self._findings.problems)
-        self._known(values, [f.name for f in open_fields], place)
-        given: dict[str, object] = {} if first is None else {fields[0].name: first}
-        for f in open_fields:
-            if f.name in values:
-                where = f"{place}.{f.name}"
-                self._take(given, f.name, values[f.name], hints[f.name], where)
-            elif base is None and required(f):
-                shown = getattr(cls, "name", cls.__name__)
-                self._findings.find(
-                    f"{place}", entry, f"{shown} must have `{f.name}`", f"add {f.name}:"
-                )
-        if len(self._findings.problems) > before:
-            raise Refused(self._findings.problems.pop())
+    def _recipe(self) -> Recipe | None:
+        entry = typing.cast("dict[str, Entry]", self._root.value).get("train")
+        if entry is None:
+            return None
+        self._lines["train"] = entry.line
         try:
-            return cls(**given) if base is None else dataclasses.replace(base, **given)  # type: ignore[type-var]
-        except LimbeckError as error:
-            raise self._findings.refused(place, entry, str(error)) from None
-
-    def _take(
-        self, given: dict[str, object], name: str, entry: Entry, hint: Any, place: str
-    ) -> None:
-        try:
-            value = self._value(entry, hint, place)
-            if name in MODEL_FIELDS and isinstance(value, str):
-                value = self._model(value, entry, place, found)
-            given[name] = value
+            return read_recipe(entry, self._fields, self._findings)
         except Refused as refused:
             self._findings.problems.append(refused.problem)
-
-    def _value(self, entry: Entry, hint: Any, place: str) -> object:
-        """Return a parameter's value by the type of its field."""
-        if optional(hint):
-            if entry.value is None:
-                return None
-            hint = without_none(hint)
-        if isinstance(hint, type) and issubclass(hint, Node):
-            node = self._steps(entry, place)
-            if not isinstance(node, hint):
-                wanted = getattr(hint, "name", f"node of the family {hint.__name__}")
-                raise self._findings.refused(
-                    place, entry, f"must be a {wanted}; got a {node.name}", ""
-                )
-            return node
-        special = self._special.get(hint)
-        return special(entry, place) if special else plain(entry, hint, place, self._findings)
-
-    @cached_property
-    def _special(self) -> dict[Any, Callable[[Entry, str], object]]:
-        """How values of the types that plain YAML does not have are read."""
-        return {
-            tuple[Node, ...]: self._branches,
-            LLM: lambda entry, place: self._one_of(self._llms, "llms", entry, place),
-            Documents: lambda entry, place: self._one_of(self._corpora, "corpora", entry, place),
-            Path: self._path,
-            Engine: lambda entry, place: self._made(
-                Engine, self._mapping(entry, place), entry, place
-            ),
-        }
+            return None
 
     def _branches(self, entry: Entry, place: str) -> tuple[Node, ...]:
         if not isinstance(entry.value, list):
@@ -432,42 +385,6 @@ class _Reader:
             f"must be a name under {section}; got {entry.plain()!r}",
             near(str(entry.value), known),
         )
-
-    def _path(self, entry: Entry, place: str) -> Path:
-        return path_below(self._folder, entry, place, self._findings)
-
-    def _model(self, name: str, entry: Entry, place: str, find: Callable[[str, Path], _T]) -> _T:
-        """Return what the name of a model means below the spec's folder."""
-        try:
-            return find(name, self._folder)
-        except LimbeckError as error:
-            raise self._findings.refused(place, entry, str(error)) from None
-
-    # What a value must be.
-
-    def _mapping(self, entry: Entry, place: str) -> dict[str, Entry]:
-        if entry.value is None:
-            return {}
-        if not isinstance(entry.value, dict):
-            raise self._findings.refused(
-                place, entry, f"must be a mapping of parameters; got {entry.plain()!r}", "write {}"
-            )
-        return entry.value
-
-    def _single(self, entry: Entry, place: str, form: str) -> tuple[str, dict[str, Entry]]:
-        if not isinstance(entry.value, dict) or len(entry.value) != 1:
-            raise self._findings.refused(
-                place, entry, f"{form}; got {entry.plain()!r}", "write it so"
-            )
-        ((name, parameters),) = entry.value.items()
-        return name, self._mapping(parameters, place)
-
-    def _known(self, values: dict[str, Entry], known: Iterable[str], place: str) -> None:
-        names = list(known)
-        for key, entry in values.items():
-            if key not in names:
-                message = f"there is no parameter {key!r}"
-                self._findings.find(f"{place}.{key}", entry, message, near(key, names))
 
 
 _LLM_KEYS = ("backend", "model")

@@ -8,12 +8,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.corpus import Corpus
 from limbeck.errors import CheckError, Problem, UsageError
 from limbeck.llm.model import LLM
 from limbeck.pipeline import Given, Node, Retriever
+
+if TYPE_CHECKING:
+    from limbeck.training.recipe import Recipe
 
 __all__ = ["NAME", "Spec", "parameters"]
 
@@ -30,6 +33,7 @@ class Spec:
         corpora: corpora by name; each is read once, to learn its ids and its fingerprint.
         indexes: retrievers by name; one that names no corpus is built for each collection.
         pipelines: nodes by name, in the order of the file.
+        recipe: how a model is trained, the section `train`; None where there is none, or no torch.
         folder: what relative paths start from; nothing outside it is reached.
         file: the name of the file, for messages.
     """
@@ -38,17 +42,22 @@ class Spec:
     corpora: Mapping[str, Corpus] = field(default_factory=dict)
     indexes: Mapping[str, Retriever] = field(default_factory=dict)
     pipelines: Mapping[str, Node] = field(default_factory=dict)
+    recipe: Recipe | None = None
     folder: Path = field(default=Path(), compare=False)
     file: str = field(default="spec", compare=False)
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> Spec:
+    def load(path: str | os.PathLike[str], changes: Iterable[str] = ()) -> Spec:
         """Return the spec of a file.
+
+        Args:
+            path: the file.
+            changes: `key=value` of the section `train`, which stand above what the file says.
 
         Raises:
             SpecError: the file cannot be read as a spec; the error holds every finding.
-            UsageError: there is no such file.
+            UsageError: there is no such file, or a change has another form.
         """
         from limbeck.spec.reader import read
 
@@ -58,7 +67,7 @@ class Spec:
         except (OSError, UnicodeDecodeError) as error:
             came = getattr(error, "strerror", None) or error
             raise UsageError(f"a spec must be a readable YAML file; {given}: {came}") from None
-        return read(text, folder=given.resolve().parent, file=given.name)
+        return read(text, folder=given.resolve().parent, file=given.name, changes=changes)
 
     @staticmethod
     def loads(text: str, *, folder: str | os.PathLike[str] = ".") -> Spec:

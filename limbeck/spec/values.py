@@ -13,10 +13,15 @@ from typing import Any
 from limbeck.spec.document import Entry
 from limbeck.spec.findings import Findings
 
-__all__ = ["optional", "path_below", "plain", "required", "without_none"]
+__all__ = ["is_short_float", "optional", "path_below", "plain", "required", "without_none"]
 
 _SHORT_FLOAT = re.compile(r"([+-]?\d+)(\.\d*)?[eE]([+-]?)(\d+)")
 """What YAML takes for text, as 1e-1, and 1.0e-1 for a number."""
+
+
+def is_short_float(text: str) -> bool:
+    """Return whether a text is a number as Python writes it, such as 1e-5."""
+    return _SHORT_FLOAT.fullmatch(text) is not None
 
 
 def plain(entry: Entry, hint: Any, place: str, findings: Findings) -> object:

@@ -17,6 +17,7 @@ from limbeck.agents.recorded import Recorded
 from limbeck.corpus import Corpus
 from limbeck.errors import SpecError, UsageError
 from limbeck.llm.model import LLM
+from limbeck.meter import metered
 from limbeck.pipeline import Pipeline, Top
 from limbeck.retrieval.bm25 import BM25
 from limbeck.retrieval.dense import Dense
@@ -275,3 +276,21 @@ def test_a_pipeline_may_bear_the_name_of_the_node_it_begins_with(tmp_path):
     circle = "limbeck: 1\npipelines: {bm25: [a], a: [bm25]}\n"
     with pytest.raises(SpecError, match="must not contain itself"):
         Spec.loads(circle, folder=tmp_path)
+
+
+RECIPE = """limbeck: 1
+train:
+  objective: {dpr: {tau: 0.05}}
+  model: {dense: {base: minilm}}
+  steps: 10
+"""
+
+
+@pytest.mark.parametrize("pipelines", ["", "pipelines:\n  words: [bm25]\n"])
+def test_without_torch_the_pipelines_beside_a_recipe_are_of_use(monkeypatch, pipelines):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with metered() as meter:
+        spec = Spec.loads(RECIPE + pipelines)
+    assert spec.recipe is None
+    assert list(spec.pipelines) == (["words"] if pipelines else [])
+    assert list(meter.notes) == ["train: this section was not read, as torch is not installed"]

@@ -1,0 +1,199 @@
+"""A run before its first step: everything that the loop works with, made from a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limbeck.errors import UsageError
+from limbeck.fingerprint import canonical_json, digest, fingerprint
+from limbeck.training.candidates import Candidates
+from limbeck.training.examples import Examples
+from limbeck.training.feed import Feed
+from limbeck.training.folders import Folders, claim
+from limbeck.training.journal import Journal, tracker_named
+from limbeck.training.lora import with_lora
+from limbeck.training.negatives import first_negatives
+from limbeck.training.networks import Network, network
+from limbeck.training.objective import STUDENT
+from limbeck.training.optimisers import optimiser
+from limbeck.training.ranks import Ranks
+from limbeck.training.reading import read_texts
+from limbeck.training.recipe import Recipe
+from limbeck.training.watching import Watcher
+
+__all__ = ["Job", "examples_of", "prepare", "student_of"]
+
+_GRAPHS = 64
+"""Of one model at most: each width, with a gradient and without, of two towers."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A run.
+
+    Attributes:
+        networks: the student, and others that the method needs.
+        weights: those that are trained, by name.
+        watcher: of the process that leads, where the recipe watches.
+    """
+
+    recipe: Recipe
+    folders: Folders
+    ranks: Ranks
+    examples: Examples
+    networks: Mapping[str, Network]
+    weights: dict[str, torch.nn.Parameter]
+    optimiser: torch.optim.Optimizer
+    candidates: Candidates
+    feed: Feed
+    watcher: Watcher | None
+    journal: Journal
+    n_steps: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        batch = self.recipe.batch
+        epochs = self.recipe.epochs
+        self.n_steps = self.recipe.steps or self.feed.steps(epochs or 1, batch.accumulated)
+        if self.n_steps < 1:
+            raise UsageError(
+                f"{epochs} epochs must be a step of {batch.accumulated} batches or more; they are "
+                "less; lower accumulated, or train longer"
+            )
+        self.recipe.optimiser.warm_up_steps(self.n_steps)
+
+    @property
+    def student(self) -> Network:
+        """The network that is trained."""
+        return self.networks[STUDENT]
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes: one of them does."""
+        return self.ranks.rank == 0
+
+
+def prepare(recipe: Recipe, folder: Path, out: Path, *, ranks: Ranks) -> Job:
+    """Return the run of a recipe.
+
+    Args:
+        recipe: what to do.
+        folder: the collection, in BEIR layout.
+        out: where everything is written.
+        ranks: who train together.
+
+    Raises:
+        LimbeckError: the data, the model or the recipe cannot be trained with.
+    """
+    folders = Folders(out, folder)
+    examples = examples_of(recipe, folder)
+    identity = _identity(recipe, examples)
+    if ranks.rank == 0:
+        claim(folders, identity)
+    recipe.objective.begin(examples)
+    networks = _networks(recipe, examples, ranks)
+    student = networks[STUDENT]
+    candidates = Candidates(folders.candidates, examples.corpus)
+    _mine(recipe, examples, candidates, ranks)
+    feed = Feed(recipe, examples, student.tables["query"], student.tables["document"], candidates)
+    weights = {name: p for name, p in student.model.named_parameters() if p.requires_grad}
+    ranks.spread(weights.values())
+    named = digest(identity, str(out.resolve()))
+    tracker = None if ranks.rank else tracker_named(recipe.tracker, out, named)
+    return Job(
+        recipe=recipe,
+        folders=folders,
+        ranks=ranks,
+        examples=examples,
+        networks=networks,
+        weights=weights,
+        optimiser=optimiser(recipe.optimiser, weights.values()),
+        candidates=candidates,
+        feed=feed,
+        watcher=None if ranks.rank else _watcher(recipe, examples),
+        journal=Journal(folders.log, tracker),
+    )
+
+
+def _identity(recipe: Recipe, examples: Examples) -> str:
+    """Return the digest of what shapes a model: a run goes on only as what it is."""
+    taught = [
+        [query.query_id, query.text, rows.tolist()]
+        for query, rows in zip(examples.queries, examples.positives, strict=True)
+    ]
+    dev = examples.dev and [[q.query_id, q.text] for q in examples.dev.queries]
+    judged = examples.dev and examples.dev.qrels.fingerprint
+    models = [student.digest for student in (recipe.model, *recipe.objective.given())]
+    shaping = fingerprint(recipe.shaping())
+    told = canonical_json([models, taught, dev, judged])
+    return digest(shaping, examples.corpus.fingerprint, told)
+
+
+def _networks(recipe: Recipe, examples: Examples, ranks: Ranks) -> dict[str, Network]:
+    """Return the student and what it is taught by, each with the tokens of all texts."""
+    others = recipe.objective.others(recipe.computing(ranks.device.type))
+    networks = {STUDENT: student_of(recipe), **others}
+    dev = examples.dev.queries if examples.dev is not None and recipe.watch else ()
+    for name, each in networks.items():
+        each.model.to(ranks.device)
+        separator = recipe.model.between if name == STUDENT else " "
+        read_texts(each, examples.corpus, [*examples.queries, *dev], separator=separator)
+    return networks
+
+
+def examples_of(recipe: Recipe, folder: Path) -> Examples:
+    """Return what a recipe trains on."""
+    data = recipe.data
+    examples = Examples.load(folder, split=data.split, dev=data.dev, seed=recipe.seed)
+    if data.passages is None:
+        return examples
+    return examples.cut(data.passages, data.max_passages)
+
+
+def student_of(recipe: Recipe) -> Network:
+    """Return the network that a recipe trains, with new matrices where it says LoRA."""
+    torch.manual_seed(recipe.seed)
+    model = recipe.model.load()
+    student = network(model, recipe.computing("cuda" if torch.cuda.is_available() else "cpu"))
+    for reader in student.readers:
+        if recipe.lora:
+            reader.model = with_lora(reader.model, recipe.lora)
+        if recipe.checkpointed:
+            reader.model.activation_checkpointing_enable({"use_reentrant": False})
+        if recipe.compiled:
+            reader.model.forward = _compiled(reader.model.forward)
+    model.train()
+    return student
+
+
+def _compiled(forward: Any) -> Any:
+    """Return a model's forward, compiled anew for each of its few shapes."""
+    torch._dynamo.config.recompile_limit = max(_GRAPHS, torch._dynamo.config.recompile_limit)
+    return torch.compile(forward, dynamic=False)
+
+
+def _mine(recipe: Recipe, examples: Examples, candidates: Candidates, ranks: Ranks) -> None:
+    """Find the first negatives, once; the other ranks wait for them."""
+    negatives = recipe.negatives
+    refresh = negatives and negatives.refresh
+    if refresh and refresh.parts > len(examples.queries):
+        raise UsageError(
+            f"refresh.parts must be the number of training queries, {len(examples.queries):,}, or "
+            f"less; got {refresh.parts:,}; lower it"
+        )
+    if negatives is not None and not ranks.rank and candidates.newest() is None:
+        made = first_negatives(examples, negatives, seed=recipe.seed)
+        candidates.publish(made.run, made_by=negatives.of.fingerprint, notes=made.notes)
+    ranks.wait()
+
+
+def _watcher(recipe: Recipe, examples: Examples) -> Watcher | None:
+    watch, negatives = recipe.watch, recipe.negatives
+    if watch is None:
+        return None
+    source = negatives.of.bind(examples.corpus) if negatives and watch.pool else None
+    return Watcher.of(examples, watch, source=source, first=len(examples.queries), seed=recipe.seed)
