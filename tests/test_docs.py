@@ -132,6 +132,6 @@ def test_every_test_of_the_table_of_known_defects_exists():
     table = (ROOT / "docs" / "known-defects.md").read_text(encoding="utf-8")
     named = re.findall(r"`(tests/\S+\.py)::(\w+)`", table)
     numbers = {int(n) for n in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
-    assert numbers == {*range(1, 22), 23, 24}
+    assert numbers == {*range(1, 22), 23, 24, *range(27, 37)}
     for file, test in named:
         assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
