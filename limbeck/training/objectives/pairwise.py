@@ -9,44 +9,32 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from limbeck.errors import UsageError
 from limbeck.training.batches import Batch
 from limbeck.training.losses import pairwise_softmax
 from limbeck.training.networks import Vectors
-from limbeck.training.objective import Objective, View, both_sides
-from limbeck.training.objectives.dpr import in_batch
+from limbeck.training.objectives.contrastive import Contrastive
 from limbeck.training.scores import own_scores
 
 __all__ = ["Pairwise", "pairs_of"]
 
 
 @dataclass(kw_only=True)
-class Pairwise(Objective):
+class Pairwise(Contrastive):
     """-log(e^s+ / (e^s+ + e^s-)) of each query's positive and each of its negatives.
 
     Attributes:
-        tau: scores are divided by it; 1 in the papers.
         in_batch: every passage of the batch is a negative, which makes another method of it, and
             usually a better one; not so in the papers.
     """
 
     needs_negatives: ClassVar[bool] = True
 
-    tau: float = 1.0
     in_batch: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.tau > 0:
-            raise UsageError(f"tau must be above 0; got {self.tau}")
-
-    def views(self, batch: Batch) -> dict[str, View]:
-        """Return the queries and all passages."""
-        return both_sides(batch)
 
     def loss(self, batch: Batch, vectors: Mapping[str, Vectors]) -> Tensor:
         """Return the mean over pairs, or over queries where all passages compete."""
         if self.in_batch:
-            return in_batch(batch, vectors, tau=self.tau)
+            return super().loss(batch, vectors)
         scores = own_scores(vectors["queries"], vectors["passages"], batch.places)
         return pairs_of(batch, scores / self.tau)
 
