@@ -113,9 +113,10 @@ class Ranks:
 
     def agreed(self, number: float) -> float:
         """Return the number of the first rank, so that all go by the same."""
+        if not self._together:
+            return number
         told = torch.tensor([number], dtype=torch.float64, device=self.device)
-        if self._together:
-            distributed.broadcast(told, 0)
+        distributed.broadcast(told, 0)
         return float(told)
 
     def wait(self) -> None:
