@@ -16,7 +16,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from trained import made, row, run_of, scores
 
 from limbeck import BM25, Dense, Fuse
@@ -123,10 +122,14 @@ def cross_encoder(
     student = CrossEncoderStudent(base="minilm", max_tokens=settings.tokens)
     model = trained(options, settings, seed, CrossEncoder(), student)
     legs = [BM25(k=1000), Dense(encoder="minilm", k=1000)]
-    hybrid = Fuse(legs, method="linear", normalise="minmax").bind(dataset.corpus)
-    first: Run = hybrid.top(100)(dataset.queries)
+    hybrid = Fuse(legs, method="linear", normalise="minmax")
+    first: Run = hybrid.bind(dataset.corpus).top(100)(dataset.queries)
     order = run_of(CrossEncoderStudent(base=model), dataset, given=first)
-    return {"hybrid": first, "cross-encoder of its 100": order, "half of each": mixed(first, order)}
+    return {
+        "hybrid": first,
+        "cross-encoder of its 100": order,
+        "half of each": hybrid.fuse([first, order]),
+    }
 
 
 def trained(
@@ -147,29 +150,6 @@ def trained(
     )
     out = options.out / "-".join(map(str, [options.only, *vars(settings).values(), seed]))
     return str(made(recipe, options.folder, out))
-
-
-def mixed(first: Run, second: Run) -> Run:
-    """Return a run by the mean of two runs' scores of the same hits, each brought to [0, 1]."""
-    parts: list[np.ndarray] = []
-    for query in range(len(first)):
-        where = first.segment(query)
-        other = dict(zip(second.rows[where].tolist(), second.scores[where].tolist(), strict=True))
-        own, others = first.scores[where], np.array([other[r] for r in first.rows[where].tolist()])
-        parts.append((unit(own) + unit(others)) / 2)
-    return Run.ranked(
-        first.query_ids,
-        first.bounds,
-        first.rows,
-        np.concatenate(parts),
-        kind="normalised",
-        corpus=first.corpus,
-    )
-
-
-def unit(values: np.ndarray) -> np.ndarray:
-    span = np.ptp(values)
-    return (values - values.min()) / span if span else np.zeros_like(values)
 
 
 KINDS = {"dense": dense, "colbert": colbert, "cross-encoder": cross_encoder}
