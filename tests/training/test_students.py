@@ -100,6 +100,11 @@ KINDS = {
         {"dim": 8, "query_tokens": 10, "document_tokens": 30, "attend": True},
         ColBERT(),
     ),
+    "colbert without masks": (
+        ColBERTStudent,
+        {"dim": 8, "query_tokens": 10, "document_tokens": 30, "masks": False},
+        ColBERT(),
+    ),
 }
 
 
@@ -156,6 +161,7 @@ REFUSED = {
     "dim": (ColBERTStudent, {"dim": 8}, {"dim": 16}),
     "markers": (ColBERTStudent, {"dim": 0}, {"markers": ("[unused1]", "[unused0]")}),
     "attend": (ColBERTStudent, {}, {"attend": True}),
+    "masks of tokens": (ColBERTStudent, {}, {"masks": False}),
     "skip_punctuation": (ColBERTStudent, {}, {"skip_punctuation": False}),
 }
 
@@ -164,6 +170,7 @@ REFUSED = {
 def test_what_a_trained_model_is_not_is_refused(base, tmp_path, name):
     cls, shape, asked = REFUSED[name]
     cls(base=str(base), **shape).load().save_pretrained(str(tmp_path), create_model_card=False)
+    name = name.partition(" ")[0]
     with pytest.raises(UsageError, match=f"{name} must be .*leave {name} out"):
         cls(base=str(tmp_path), **asked).load()
 
@@ -182,6 +189,17 @@ def test_lengths_prefixes_and_dropout_are_changed_where_they_are_asked_for(base,
     assert {each.model.config.hidden_dropout_prob for each in readers} == {0.25}
     with pytest.raises(UsageError, match="query_tokens must be 256 or less"):
         cls(base=str(place), query_tokens=300).load()
+
+
+def test_a_colbert_without_masks_reads_queries_as_they_are(base):
+    student = ColBERTStudent(base=str(base), query_tokens=10, masks=False)
+    model = student.load()
+    made = model.preprocess(["tell1", "tell1 tell2 tell1"], task="query")
+    assert model.tokenizer.mask_token_id not in made["input_ids"]
+    lengths = made["attention_mask"].sum(dim=1).tolist()
+    assert lengths[1] == lengths[0] + 2 < 10
+    with pytest.raises(UsageError, match="attend must be of"):
+        ColBERTStudent(base=str(base), masks=False, attend=True)
 
 
 def test_a_base_keeps_its_prefixes_and_its_separator_unless_others_are_asked_for(base, tmp_path):

@@ -27,8 +27,10 @@ class ColBERTStudent(Student):
     Attributes:
         dim: of a token's vector, by a linear map without bias; a bare transformer gets one of 128.
             0: the states as they are.
-        query_tokens: queries are filled with [MASK]s up to so many tokens; a bare transformer's to
-            32.
+        query_tokens: queries are cut to so many tokens, or filled with [MASK]s up to them; a bare
+            transformer's to 32.
+        masks: queries are filled with [MASK]s; a bare transformer's are. A model that has not been
+            trained on [MASK]s for long, as most encoders of sentences, is better without.
         document_tokens: documents are cut to so many; a bare transformer's to 180.
         markers: the reserved tokens of queries and documents, which stand behind [CLS]; a bare
             transformer's are [unused0] and [unused1].
@@ -42,10 +44,16 @@ class ColBERTStudent(Student):
 
     dim: int | None = None
     query_tokens: int | None = None
+    masks: bool | None = None
     document_tokens: int | None = None
     markers: tuple[str, str] | None = None
     attend: bool | None = None
     skip_punctuation: bool | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.masks is False and self.attend:
+            raise UsageError("attend must be of [MASK]s; got masks false; leave one of them out")
 
     @property
     def begins_from_colbert(self) -> bool:
@@ -77,10 +85,13 @@ class ColBERTStudent(Student):
         from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
         from torch import nn
 
-        expansion = {"strategy": "fixed", "attend": self.attend, "length": self.query_tokens}
+        filled = {"strategy": "fixed", "attend": self.attend, "length": self.query_tokens}
         modules = [
             self._transformer(
-                folder, document_length=self.document_tokens, query_expansion=expansion
+                folder,
+                document_length=self.document_tokens,
+                query_length=None if self.masks else self.query_tokens,
+                query_expansion=filled if self.masks else None,
             )
         ]
         tokenizer = modules[0].tokenizer
@@ -107,6 +118,7 @@ class ColBERTStudent(Student):
 _USUAL: dict[str, Any] = {
     "dim": 128,
     "query_tokens": 32,
+    "masks": True,
     "document_tokens": 180,
     "markers": ("[unused0]", "[unused1]"),
     "attend": False,
@@ -145,6 +157,7 @@ def _token_shape(model: Any) -> dict[str, Any]:
     return {
         "dim": maps[-1].out_features if maps else 0,
         "markers": tuple(model.prompts.get(side, "").strip() for side in ("query", "document")),
+        "masks": any(reader.query_expansion for reader in readers(model)),
         "attend": any((reader.query_expansion or {}).get("attend") for reader in readers(model)),
         "skip_punctuation": any(mask.skiplist_words for mask in parts(MultiVectorMask, model)),
     }
