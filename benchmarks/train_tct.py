@@ -50,15 +50,19 @@ def teacher(options: argparse.Namespace) -> Path:
     out = options.out / "teacher"
     is_new = not (out / "model").is_dir()
     recipe = Recipe(
-        objective=ColBERT(tau=1.0, in_batch=True),
+        objective=ColBERT(tau=0.3, in_batch=True),
         model=ColBERTStudent(
-            base="minilm", dim=0, document_tokens=options.tokens, skip_punctuation=False
+            base="minilm",
+            dim=0,
+            masks=False,
+            document_tokens=options.tokens,
+            skip_punctuation=False,
         ),
         data=Data(dev=None),
         negatives=BM25S,
         batch=BatchSize(examples=32),
         steps=150,
-        optimiser=Optimising(rate=3e-5),
+        optimiser=Optimising(rate=6e-5),
         precision="bf16",
         save_every=10**6,
     )
