@@ -136,10 +136,12 @@ def colbert(
     )
     model = trained(options, settings, seed, ColBERT(tau=0.3, in_batch=True), student)
     first = Dense(encoder="minilm", k=100).bind(dataset.corpus)(dataset.queries)
+    rerank = MaxSim(encoder=model, depth=100, arithmetic="bf16")
+    index = ColBERTIndex(encoder=model, k=100, arithmetic="bf16")
     return {
         "MiniLM": first,
-        "MaxSim over MiniLM's first 100": MaxSim(encoder=model, depth=100)(dataset.queries, first),
-        "its index": ColBERTIndex(encoder=model, k=100).bind(dataset.corpus)(dataset.queries),
+        "MaxSim over MiniLM's first 100": rerank(dataset.queries, first),
+        "its index": index.bind(dataset.corpus)(dataset.queries),
     }
 
 

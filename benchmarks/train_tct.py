@@ -70,7 +70,7 @@ def teacher(options: argparse.Namespace) -> Path:
     if is_new:
         dataset = Dataset.load(options.folder, options.split)
         first = Dense(encoder="minilm", k=100).bind(dataset.corpus)(dataset.queries)
-        order = MaxSim(encoder=str(model), depth=100)(dataset.queries, first)
+        order = MaxSim(encoder=str(model), depth=100, arithmetic="bf16")(dataset.queries, first)
         found = [scores(run, dataset).mean() for run in (first, order)]
         print(f"MiniLM {found[0]:.4f}, the teacher's order {found[1]:.4f}", flush=True)
     return model

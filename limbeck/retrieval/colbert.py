@@ -19,6 +19,7 @@ from limbeck.errors import ArtifactError, UsageError
 from limbeck.retrieval.centroid_search import CentroidSearch
 from limbeck.retrieval.codes import Bits
 from limbeck.retrieval.encoded import Encoded
+from limbeck.retrieval.encoders.arithmetic import Arithmetic
 from limbeck.retrieval.encoders.conventions import MINILM
 from limbeck.retrieval.encoders.token_opening import open_token_encoder, require_token_encoder
 from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings
@@ -60,6 +61,7 @@ class ColBERT(Encoded[CentroidSearch]):
         query_tokens: queries are cut to so many tokens (a ColBERT fills them up with [MASK]); None:
             the model's own length.
         document_tokens: documents are cut to so many tokens; None: the model's own length.
+        arithmetic: "fp32", or "bf16", which is faster and rounds, for a model in torch.
         n_cells: centroids whose documents are candidates, for each token of the query. None: 2 for
             k up to 10, 4 beyond.
         n_exact: candidates scored with their tokens. None: 200 and 4 for each hit.
@@ -73,6 +75,7 @@ class ColBERT(Encoded[CentroidSearch]):
     pool: int = 1
     query_tokens: int | None = None
     document_tokens: int | None = None
+    arithmetic: Arithmetic = "fp32"
     n_cells: int | None = None
     n_exact: int | None = None
 
@@ -165,7 +168,7 @@ class ColBERT(Encoded[CentroidSearch]):
 
     @property
     def _settings(self) -> TokenSettings:
-        return TokenSettings(self.encoder, self.query_tokens, self.document_tokens)
+        return TokenSettings(self.encoder, self.query_tokens, self.document_tokens, self.arithmetic)
 
     @cached_property
     def opened_encoder(self) -> TokenEncoder:

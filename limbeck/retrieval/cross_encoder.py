@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import Problem
 from limbeck.pipeline import Given
+from limbeck.retrieval.encoders.arithmetic import Arithmetic
 from limbeck.retrieval.encoders.folders import examine_model
 from limbeck.retrieval.encoders.pair_models import open_pair_model, require_pair_model
 from limbeck.retrieval.encoders.pairs import Pair, PairModel, PairSettings
@@ -41,6 +42,7 @@ class CrossEncoder(Scorer):
         label: the label whose logit is the score; needed where the model has several.
         max_tokens: pairs are cut to so many tokens; None: the model's own length.
         title: whether a document's title stands before its text.
+        arithmetic: "fp32", or "bf16", which is faster and rounds, for a model in torch.
         depth: hits read of each query.
         opened: the model's files, found; set by `bind`.
     """
@@ -51,6 +53,7 @@ class CrossEncoder(Scorer):
     label: int | None = None
     max_tokens: int | None = None
     title: bool = True
+    arithmetic: Arithmetic = "fp32"
     opened: PairModel | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +73,7 @@ class CrossEncoder(Scorer):
 
     @property
     def _settings(self) -> PairSettings:
-        return PairSettings(self.model, self.label, self.max_tokens)
+        return PairSettings(self.model, self.label, self.max_tokens, self.arithmetic)
 
     def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
         """Examine the model too, by the files that lie here; nothing is loaded or fetched."""

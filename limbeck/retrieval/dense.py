@@ -16,6 +16,7 @@ from limbeck.corpus import Corpus
 from limbeck.errors import DataError, UsageError
 from limbeck.retrieval.embeddings import embed
 from limbeck.retrieval.encoded import Encoded
+from limbeck.retrieval.encoders.arithmetic import Arithmetic
 from limbeck.retrieval.encoders.base import Encoder, unit
 from limbeck.retrieval.encoders.conventions import MINILM, Pooling, Settings, Similarity
 from limbeck.retrieval.encoders.opening import open_encoder, require_encoder
@@ -48,6 +49,7 @@ class Dense(Encoded[VectorIndex], IndexNode[VectorIndex]):
         normalise: whether the encoder's vectors are brought to length 1.
         similarity: "cosine" or "dot".
         max_tokens: texts are cut to this length.
+        arithmetic: "fp32", or "bf16", which is faster and rounds, for a model in torch.
         layout: "flat" (exact), "hnsw" (a graph; approximate), or "auto": flat up to 100,000.
         ef_construction: candidates at each step of building a graph.
         ef_search: candidates held in searching a graph; at least as many as hits are asked for.
@@ -63,6 +65,7 @@ class Dense(Encoded[VectorIndex], IndexNode[VectorIndex]):
     normalise: bool | None = None
     similarity: Similarity | None = None
     max_tokens: int | None = None
+    arithmetic: Arithmetic = "fp32"
     layout: Layout = "auto"
     ef_construction: int = 200
     ef_search: int = 128
@@ -94,6 +97,7 @@ class Dense(Encoded[VectorIndex], IndexNode[VectorIndex]):
             self.normalise,
             self.similarity,
             self.max_tokens,
+            self.arithmetic,
         )
 
     @cached_property

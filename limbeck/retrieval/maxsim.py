@@ -17,6 +17,7 @@ from limbeck.errors import Problem, UsageError
 from limbeck.fingerprint import digest
 from limbeck.pipeline import Given
 from limbeck.retrieval.codes import quantise, width_of
+from limbeck.retrieval.encoders.arithmetic import Arithmetic
 from limbeck.retrieval.encoders.conventions import MINILM
 from limbeck.retrieval.encoders.folders import examine_model
 from limbeck.retrieval.encoders.token_opening import open_token_encoder, require_token_encoder
@@ -51,6 +52,7 @@ class MaxSim(Scorer):
         query_tokens: queries are cut to so many tokens (a ColBERT fills them up with [MASK]); None:
             the model's own length.
         document_tokens: documents are cut to so many tokens; None: the model's own length.
+        arithmetic: "fp32", or "bf16", which is faster and rounds, for a model in torch.
         depth: hits read of each query.
         opened: the encoder, its files found; set by `bind`.
     """
@@ -61,6 +63,7 @@ class MaxSim(Scorer):
     precision: Precision = "float16"
     query_tokens: int | None = None
     document_tokens: int | None = None
+    arithmetic: Arithmetic = "fp32"
     opened: TokenEncoder | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -78,7 +81,7 @@ class MaxSim(Scorer):
 
     @property
     def _settings(self) -> TokenSettings:
-        return TokenSettings(self.encoder, self.query_tokens, self.document_tokens)
+        return TokenSettings(self.encoder, self.query_tokens, self.document_tokens, self.arithmetic)
 
     @property
     def origin(self) -> str:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import ArtifactError
 from limbeck.fingerprint import digest, fingerprint
+from limbeck.retrieval.encoders.arithmetic import computing, told
 from limbeck.retrieval.encoders.base import encodable, unit
 from limbeck.retrieval.encoders.batches import by_length, padded
 from limbeck.retrieval.encoders.folders import ModelFolder, input_length, read_json
@@ -115,11 +116,15 @@ class ColBERTEncoder(TokenEncoder):
             document_tokens=settings.document_tokens or own.document_tokens,
         )
         self._lock = Lock()
+        self._arithmetic = settings.arithmetic
         self._positions = input_length(folder.path, None)
         input_length(folder.path, c.query_tokens, "query_tokens")
         input_length(folder.path, c.document_tokens, "document_tokens")
         self.document_fingerprint = fingerprint(
-            ["tokens", folder.digest, c.document_tokens, c.markers, c.skips_punctuation]
+            [
+                *["tokens", folder.digest, c.document_tokens, c.markers, c.skips_punctuation],
+                *told(settings.arithmetic),
+            ]
         )
         of_query = [c.query_tokens, c.augmented, c.attended]
         self.fingerprint = digest(self.document_fingerprint, fingerprint(of_query))
@@ -203,7 +208,8 @@ class ColBERTEncoder(TokenEncoder):
         given = padded(rows, self._model.pad)
         read = (np.arange(given.ids.shape[1]) < np.array(n_read)[:, None]).astype(np.int64)
         ids, mask = self._model.tensor(given.ids), self._model.tensor(read)
-        with torch.inference_mode():
+        device = self._model.network.device
+        with torch.inference_mode(), computing(self._arithmetic, device):
             states = self._model.network(input_ids=ids, attention_mask=mask).last_hidden_state
             if self._projection is not None:
                 states = states @ self._projection.T

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 
 from limbeck.artifact import write_atomically
 from limbeck.errors import UsageError
+from limbeck.retrieval.encoders.arithmetic import Arithmetic, require_arithmetic
 
 __all__ = [
     "MINILM",
@@ -80,7 +81,11 @@ class Convention:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """An encoder as a user names it; None leaves a choice to the convention of that name."""
+    """An encoder as a user names it; None leaves a choice to the convention of that name.
+
+    Attributes:
+        arithmetic: of a model in torch.
+    """
 
     encoder: str
     query_prefix: str | None = None
@@ -89,8 +94,10 @@ class Settings:
     normalise: bool | None = None
     similarity: Similarity | None = None
     max_tokens: int | None = None
+    arithmetic: Arithmetic = "fp32"
 
     def __post_init__(self) -> None:
+        require_arithmetic(self.arithmetic)
         _require_one_of("pooling", self.pooling, get_args(Pooling))
         _require_one_of("similarity", self.similarity, get_args(Similarity))
         if not self.encoder.strip():
@@ -104,7 +111,7 @@ class Settings:
         stated = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
-            if f.name != "encoder" and getattr(self, f.name) is not None
+            if f.name not in {"encoder", "arithmetic"} and getattr(self, f.name) is not None
         }
         return dataclasses.replace(convention(self.encoder), **stated)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from limbeck.errors import UsageError
 from limbeck.fingerprint import digest
+from limbeck.retrieval.encoders.arithmetic import computing, told
 from limbeck.retrieval.encoders.base import encodable, unit
 from limbeck.retrieval.encoders.folders import ModelFolder, without_bars
 from limbeck.retrieval.encoders.tokens import TokenEncoder, TokenSettings, TokenVectors
@@ -51,7 +52,8 @@ class MultiVectorFolderEncoder(TokenEncoder):
             )
         self._folder = folder.path
         self._lock = Lock()
-        self.document_fingerprint = digest("tokens", folder.digest)
+        self._arithmetic = settings.arithmetic
+        self.document_fingerprint = digest("tokens", folder.digest, *told(settings.arithmetic))
         self.fingerprint = digest(self.document_fingerprint)
 
     @cached_property
@@ -78,7 +80,7 @@ class MultiVectorFolderEncoder(TokenEncoder):
     def _encode(self, side: str, texts: list[str]) -> TokenVectors:
         if not texts:
             return TokenVectors.of([], self.dim)
-        with self._lock:
+        with self._lock, computing(self._arithmetic, self._model.device):
             made = getattr(self._model, side)(
                 [encodable(text) for text in texts], convert_to_numpy=True, show_progress_bar=False
             )

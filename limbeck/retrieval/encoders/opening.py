@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from limbeck.retrieval.encoders.arithmetic import require_torchs
 from limbeck.retrieval.encoders.base import Encoder
 from limbeck.retrieval.encoders.conventions import MINILM, Settings
 from limbeck.retrieval.encoders.folders import (
@@ -40,10 +41,12 @@ def open_encoder(settings: Settings) -> Encoder:
     """
     files = minilm_files(settings.encoder)
     if files is not None:
+        require_torchs(settings.arithmetic, settings.encoder)
         return _opened_onnx(files, settings)
     folder = local_folder(settings.encoder)
     exported = onnx_files(folder) if folder else None
     if folder is not None and exported is not None:
+        require_torchs(settings.arithmetic, settings.encoder)
         return _opened_onnx(exported, settings, folder)
     require_torch(f"the encoder {settings.encoder!r}")
     of_query, of_document = (model_folder(name, built_in=MINILM) for name in _towers(settings))
@@ -83,6 +86,8 @@ def _opened_torch(folders: tuple[ModelFolder, ModelFolder], settings: Settings) 
         require_states(folder.path, _WANTED)
     convention = settings.convention
     if convention.pooling is not None or not (folders[0].path / "modules.json").is_file():
-        return TransformerEncoder(folders, convention)
+        return TransformerEncoder(folders, convention, settings.arithmetic)
     stated = settings.similarity is not None
-    return SentenceEncoder(folders[0], convention, similarity_stated=stated)
+    return SentenceEncoder(
+        folders[0], convention, similarity_stated=stated, arithmetic=settings.arithmetic
+    )

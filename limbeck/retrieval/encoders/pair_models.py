@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from limbeck.errors import ArtifactError, UsageError
 from limbeck.fingerprint import fingerprint
 from limbeck.progress import track
+from limbeck.retrieval.encoders.arithmetic import computing, require_torchs, told
 from limbeck.retrieval.encoders.batches import by_length, padded
 from limbeck.retrieval.encoders.folders import (
     ModelFiles,
@@ -70,6 +71,7 @@ def open_pair_model(settings: PairSettings) -> PairModel:
     """
     files = onnx_files(Path(settings.model))
     if files is not None:
+        require_torchs(settings.arithmetic, settings.model)
         return _opened_onnx(files, settings)
     require_torch(f"the cross-encoder {settings.model!r}")
     return _opened_torch(model_folder(settings.model), settings)
@@ -139,7 +141,9 @@ class TorchPairModel(PairModel):
         self._settings = settings
         self._max_tokens = max_tokens
         self._lock = Lock()
-        self.fingerprint = fingerprint(["pairs", folder.digest, settings.label, max_tokens])
+        self.fingerprint = fingerprint(
+            ["pairs", folder.digest, settings.label, max_tokens, *told(settings.arithmetic)]
+        )
 
     @cached_property
     def _fast(self) -> Any:
@@ -185,7 +189,8 @@ class TorchPairModel(PairModel):
         if "token_type_ids" in self._fast.model_input_names:
             feeds["token_type_ids"] = given.segments
         tensors = {name: self._model.tensor(feed) for name, feed in feeds.items()}
-        with torch.inference_mode():
+        device = self._model.network.device
+        with torch.inference_mode(), computing(self._settings.arithmetic, device):
             logits = self._model.network(**tensors).logits[:, self._label].float().cpu().tolist()
         return zip(batch, logits, strict=True)
 

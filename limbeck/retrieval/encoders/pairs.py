@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import UsageError
+from limbeck.retrieval.encoders.arithmetic import Arithmetic, require_arithmetic
 from limbeck.retrieval.encoders.base import encodable
 
 __all__ = ["Pair", "PairInput", "PairModel", "PairSettings", "PairTokenizer"]
@@ -43,13 +44,16 @@ class PairSettings:
         label: the label whose logit is the score; None: the model has one.
         max_tokens: pairs are cut to so many tokens, the special ones included; None: the model's
             own length.
+        arithmetic: of a model in torch.
     """
 
     model: str
     label: int | None = None
     max_tokens: int | None = None
+    arithmetic: Arithmetic = "fp32"
 
     def __post_init__(self) -> None:
+        require_arithmetic(self.arithmetic)
         if not self.model.strip():
             raise UsageError("a model must be a name or a folder; got an empty one")
         if self.max_tokens is not None and self.max_tokens < _FEWEST:

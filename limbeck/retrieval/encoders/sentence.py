@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import UsageError
 from limbeck.fingerprint import digest, fingerprint
+from limbeck.retrieval.encoders.arithmetic import Arithmetic, computing, told
 from limbeck.retrieval.encoders.base import Encoder, encodable
 from limbeck.retrieval.encoders.conventions import Convention
 from limbeck.retrieval.encoders.folders import ModelFolder, require_length, without_bars
@@ -24,7 +25,12 @@ class SentenceEncoder(Encoder):
     """A folder with a modules.json; padded batches, within 1e-6 of each text alone on a CPU."""
 
     def __init__(
-        self, folder: ModelFolder, convention: Convention, *, similarity_stated: bool
+        self,
+        folder: ModelFolder,
+        convention: Convention,
+        *,
+        similarity_stated: bool,
+        arithmetic: Arithmetic = "fp32",
     ) -> None:
         """Remember what to load.
 
@@ -32,6 +38,7 @@ class SentenceEncoder(Encoder):
             folder: the model's folder.
             convention: how the model is used; what it leaves open, the model's own files say.
             similarity_stated: whether a user stands behind the similarity, or only a default.
+            arithmetic: of the model.
 
         Raises:
             UsageError: the model has fewer positions than are asked for.
@@ -41,10 +48,15 @@ class SentenceEncoder(Encoder):
         self._convention = convention
         self._similarity_stated = similarity_stated
         self._lock = Lock()
+        self._arithmetic = arithmetic
         self.similarity = convention.similarity
         c = convention
         self.document_fingerprint = fingerprint(
-            [folder.digest, bool(c.normalise), c.max_tokens, c.document_prefix, *c.joining]
+            [
+                *[folder.digest, bool(c.normalise), c.max_tokens, c.document_prefix],
+                *c.joining,
+                *told(arithmetic),
+            ]
         )
         self.fingerprint = digest(self.document_fingerprint, fingerprint(c.query_prefix))
 
@@ -92,7 +104,7 @@ class SentenceEncoder(Encoder):
     def _encode(self, side: str, texts: list[str], prefix: str | None) -> NDArray[np.float32]:
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
-        with self._lock:
+        with self._lock, computing(self._arithmetic, self._model.device):
             vectors: NDArray[np.float32] = getattr(self._model, side)(
                 [encodable(text) for text in texts],
                 prompt=prefix,

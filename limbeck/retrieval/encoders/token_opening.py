@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from limbeck.errors import ArtifactError
+from limbeck.retrieval.encoders.arithmetic import require_torchs
 from limbeck.retrieval.encoders.colbert import ColBERTEncoder
 from limbeck.retrieval.encoders.conventions import MINILM, convention
 from limbeck.retrieval.encoders.folders import (
@@ -45,6 +46,7 @@ def open_token_encoder(settings: TokenSettings) -> TokenEncoder:
     """
     files = minilm_files(settings.encoder)
     if files is not None:
+        require_torchs(settings.arithmetic, settings.encoder)
         return _opened_onnx(files, settings)
     _require_converted(Path(settings.encoder))
     require_torch(f"the token encoder {settings.encoder!r}")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, UsageError
+from limbeck.retrieval.encoders.arithmetic import Arithmetic, require_arithmetic
 from limbeck.types import Document
 
 __all__ = ["TokenEncoder", "TokenSettings", "TokenVectors"]
@@ -28,13 +29,16 @@ class TokenSettings:
         query_tokens: queries are cut to so many tokens, the special ones included; a ColBERT fills
             shorter ones with [MASK].
         document_tokens: documents are cut to so many tokens.
+        arithmetic: of a model in torch.
     """
 
     encoder: str
     query_tokens: int | None = None
     document_tokens: int | None = None
+    arithmetic: Arithmetic = "fp32"
 
     def __post_init__(self) -> None:
+        require_arithmetic(self.arithmetic)
         if not self.encoder.strip():
             raise UsageError("an encoder must be a name or a folder; got an empty one")
         for name, value in (("query", self.query_tokens), ("document", self.document_tokens)):

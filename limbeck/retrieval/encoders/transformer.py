@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import UsageError
 from limbeck.fingerprint import digest, fingerprint
+from limbeck.retrieval.encoders.arithmetic import Arithmetic, computing, told
 from limbeck.retrieval.encoders.base import Encoder, encodable, unit
 from limbeck.retrieval.encoders.batches import by_length, padded
 from limbeck.retrieval.encoders.conventions import Convention
@@ -42,23 +43,31 @@ class _Input(NamedTuple):
 class TransformerEncoder(Encoder):
     """One model for both sides, or a model for each."""
 
-    def __init__(self, folders: tuple[ModelFolder, ModelFolder], convention: Convention) -> None:
+    def __init__(
+        self,
+        folders: tuple[ModelFolder, ModelFolder],
+        convention: Convention,
+        arithmetic: Arithmetic = "fp32",
+    ) -> None:
         """Remember what to load.
 
         Args:
             folders: of the query side and of the document side; the same folder for one model.
             convention: how the model is used; no pooling stated means the mean.
+            arithmetic: of the model.
         """
         self._convention = convention
         self.similarity = convention.similarity
         of_query, of_document = folders
-        self._document_tower = _Tower(of_document.path, convention)
+        self._document_tower = _Tower(of_document.path, convention, arithmetic)
         self._query_tower = (
-            self._document_tower if of_query == of_document else _Tower(of_query.path, convention)
+            self._document_tower
+            if of_query == of_document
+            else _Tower(of_query.path, convention, arithmetic)
         )
         c = convention
         how = [c.pooling or "mean", bool(c.normalise), c.max_tokens, c.title_pair]
-        document_side = [of_document.digest, how, c.document_prefix or ""]
+        document_side = [of_document.digest, how, c.document_prefix or "", *told(arithmetic)]
         self.document_fingerprint = fingerprint(document_side)
         self.fingerprint = digest(self.document_fingerprint, of_query.digest, c.query_prefix or "")
 
@@ -98,7 +107,8 @@ class TransformerEncoder(Encoder):
 class _Tower:
     """A tokenizer and a model; one call at a time, for tokenizers are not safe for threads."""
 
-    def __init__(self, folder: Path, convention: Convention) -> None:
+    def __init__(self, folder: Path, convention: Convention, arithmetic: Arithmetic) -> None:
+        self._arithmetic = arithmetic
         self._pooling = convention.pooling or "mean"
         self._normalise = convention.normalise
         self._lock = Lock()
@@ -148,7 +158,8 @@ class _Tower:
 
         given = padded(batch, self._model.pad)
         ids, mask = self._model.tensor(given.ids), self._model.tensor(given.mask)
-        with torch.inference_mode():
+        device = self._model.network.device
+        with torch.inference_mode(), computing(self._arithmetic, device):
             out = self._model.network(input_ids=ids, attention_mask=mask)
             vectors: NDArray[np.float32] = self._pool(out, mask).float().cpu().numpy()
         return vectors
