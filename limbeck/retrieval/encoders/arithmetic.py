@@ -50,4 +50,7 @@ def computing(arithmetic: Arithmetic, device: Any) -> AbstractContextManager[Any
         return nullcontext()
     import torch
 
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+    rounding: AbstractContextManager[Any] = torch.autocast(
+        torch.device(device).type, dtype=torch.bfloat16
+    )
+    return rounding
