@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 from limbeck.agents.asking import Prompting, why_unread
+from limbeck.agents.shots import Shot, drawn, examine_file
 from limbeck.corpus import Corpus
 from limbeck.errors import LLMError, Problem, UsageError
+from limbeck.files import resolved
 from limbeck.llm.model import Generation
 from limbeck.meter import Usage, note
 from limbeck.progress import track
 from limbeck.prompts.query import clean_query
+from limbeck.prompts.template import fill
 from limbeck.retrieval.expansion import Expander, Written
 from limbeck.types import Document, Message
 
@@ -29,7 +34,8 @@ class Doc2Query(Expander, Prompting):
     What was written lies in the LLM's cassette: a build that was stopped goes on where it was. A
     blank document is not sent. A document that lacks queries because calls failed, all of them or
     some, stops the build unless `tolerate` allows it: an index is kept for good, and must not have
-    half its queries because a server was down.
+    half its queries because a server was down. A query that only repeats one of the examples shown
+    is dropped.
 
     Paper: Nogueira, Yang, Lin, Cho, "Document Expansion by Query Prediction", arXiv 1904.08375
     (2019), who train a sequence-to-sequence model. We differ: an LLM writes without training, by a
@@ -40,19 +46,34 @@ class Doc2Query(Expander, Prompting):
         max_tokens: tokens of each query at most.
         document_tokens: a document is cut to so many tokens in the prompt.
         tolerate: share of the documents that may lack queries, some or all, because calls failed.
+        examples: JSONL file of pairs, each with `query` and `passage`, which the task `examples`
+            shows before the document, as Promptagator does with training pairs of a collection.
+        shots: examples shown, drawn once by `seed`, the same for all documents.
+        seed: of the draw.
     """
 
     name: ClassVar[str] = "doc2query"
     places: ClassVar[frozenset[str]] = frozenset({"document"})
+    extras: ClassVar[frozenset[str]] = frozenset({"examples"})
 
     n: int = field(default=20, kw_only=True)
     max_tokens: int = field(default=64, kw_only=True)
     document_tokens: int = field(default=512, kw_only=True)
     tolerate: float = field(default=0.0, kw_only=True)
+    examples: Path | None = field(default=None, kw_only=True, metadata={"place": True})
+    shots: int = field(default=4, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_counts("n", "document_tokens")
+        self._require_counts("n", "document_tokens", "shots")
+        if self.examples is not None:
+            object.__setattr__(self, "examples", resolved(self.examples))
+        if ("examples" in self.prompt.fields) != (self.examples is not None):
+            raise UsageError(
+                "examples of doc2query must be given with a template that shows them, such as the "
+                f"task examples; got task {self.task!r} and examples {self.examples}; give both"
+            )
         if not 0.0 <= self.tolerate <= 1.0:
             raise UsageError(f"tolerate of doc2query must lie in [0, 1]; got {self.tolerate}")
 
@@ -86,10 +107,40 @@ class Doc2Query(Expander, Prompting):
         return written
 
     def _messages(self, document: Document) -> tuple[Message, ...]:
-        return self.prompt.render(document=self.cut(document.contents, self.document_tokens))
+        shown = self.cut(document.contents, self.document_tokens)
+        return self.prompt.render(document=shown, examples=self._written_out)
+
+    @cached_property
+    def _shown(self) -> tuple[Shot, ...]:
+        """The drawn examples."""
+        return drawn(self.examples, self.shots, self.seed)
+
+    @cached_property
+    def _written_out(self) -> str:
+        """The examples as they stand in each prompt."""
+        return "".join(
+            fill(
+                self.prompt.example,
+                {"query": each.query, "document": self.cut(each.passage, self.document_tokens)},
+            )
+            for each in self._shown
+        )
+
+    @cached_property
+    def _examples(self) -> str:
+        """All that is shown beside the document; a query that stands there is no answer."""
+        return (self.prompt.user + self._written_out).casefold()
+
+    def content(self) -> object:
+        """Return the template and the drawn examples."""
+        return [self.prompt, self._shown] if self._shown else self.prompt
 
     def _read(self, generation: Generation) -> Written:
-        texts = tuple(text for text in map(clean_query, generation.texts) if text)
+        texts = tuple(
+            text
+            for text in map(clean_query, generation.texts)
+            if text and text.casefold() not in self._examples
+        )
         if len(texts) < self.n:
             reason = why_unread(generation, "query")
             note(f"{self.name}: fewer than {self.n} queries of a document ({reason})")
@@ -104,11 +155,13 @@ class Doc2Query(Expander, Prompting):
             )
 
     def max_shown_tokens(self) -> int:
-        """Return how long the document can become."""
-        return self.document_tokens
+        """Return how long the document can become, and the examples with theirs."""
+        n_examples = self.shots if self.examples is not None else 0
+        return self.document_tokens + n_examples * (self.document_tokens + self.max_tokens)
 
     def examine_inside(self, place: str, problems: list[Problem]) -> None:
         """Examine whether the LLM can be asked, and whether prompt and answer fit its context."""
+        examine_file(self.examples, self.name, place, problems)
         self.examine_llm(place, problems)
 
     def estimate_building(self, n_docs: int) -> Usage:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,8 +10,8 @@ from typing import ClassVar
 
 from limbeck.agents import weights
 from limbeck.agents.rewriter import LLMRewriter
-from limbeck.corpus import read_jsonl
-from limbeck.errors import DataError, Problem, UsageError
+from limbeck.agents.shots import Shot, drawn, examine_file
+from limbeck.errors import Problem, UsageError
 from limbeck.files import resolved
 from limbeck.pipeline import Given
 from limbeck.prompts.template import fill
@@ -55,17 +54,9 @@ class Query2Doc(LLMRewriter):
             )
 
     @cached_property
-    def _shown(self) -> tuple[tuple[str, str], ...]:
-        """The drawn examples, (query, passage)."""
-        if self.examples is None:
-            return ()
-        pairs = [_pair(value, where) for where, value in read_jsonl(self.examples)]
-        if len(pairs) < self.shots:
-            raise DataError(
-                f"{self.examples} must hold {self.shots} examples or more; it has {len(pairs)}; "
-                "add some or lower shots"
-            )
-        return tuple(random.Random(self.seed).sample(pairs, self.shots))  # noqa: S311 - a draw
+    def _shown(self) -> tuple[Shot, ...]:
+        """The drawn examples."""
+        return drawn(self.examples, self.shots, self.seed)
 
     def content(self) -> object:
         """Return the template and the drawn examples."""
@@ -73,12 +64,7 @@ class Query2Doc(LLMRewriter):
 
     def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
         """Examine also whether the file of the examples is there."""
-        if self.examples is not None and not self.examples.is_file():
-            problems.append(
-                Problem(
-                    place, f"query2doc reads {self.examples}, which is no file", "give its path"
-                )
-            )
+        examine_file(self.examples, self.name, place, problems)
         return super().examine(given, place, problems)
 
     def messages(self, query: Query, run: Run | None, position: int) -> tuple[Message, ...]:  # noqa: ARG002
@@ -103,10 +89,3 @@ class Query2Doc(LLMRewriter):
         """Return the length of the longest prompt, with its examples."""
         shots = self.shots if self.examples is not None else 0
         return super().max_prompt_tokens() + shots * (self.query_tokens + self.passage_tokens + 8)
-
-
-def _pair(value: dict[str, object], where: str) -> tuple[str, str]:
-    query, passage = value.get("query"), value.get("passage")
-    if not isinstance(query, str) or not isinstance(passage, str):
-        raise DataError(f"{where} must have strings `query` and `passage`; it has {sorted(value)}")
-    return query, passage

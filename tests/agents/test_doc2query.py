@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -182,3 +183,63 @@ def test_the_estimate_counts_the_calls_that_the_samples_take():
 def test_wrong_parameters_are_refused(parameters, said):
     with pytest.raises(UsageError, match=said):
         Doc2Query(_llm(Writer()), **parameters)
+
+
+@pytest.mark.parametrize("task", ["inpars", "inpars-gbq"])
+def test_static_examples_stand_before_the_document(task):
+    writer = Writer()
+    Doc2Query(_llm(writer), n=1, task=task).write(CORPUS)
+    (prompt,) = (prompt for prompt in writer.prompts if "Postings" in prompt)
+    assert prompt.count("Document: ") == 4
+    assert prompt.rstrip().endswith("query:" if task == "inpars" else "question:")
+
+
+def test_a_query_that_only_repeats_an_example_is_dropped():
+    """InPars' models copied the questions of the prompt."""
+
+    def copies(messages, sample):
+        is_b = "Postings" in messages[-1].content
+        return "so what" if is_b else "Marmot heart rate during hibernation"
+
+    node = Doc2Query(_llm(copies), n=1, task="inpars")
+    with metered() as meter:
+        written = [texts for texts in _texts(node).values() if texts]
+    assert written == [("so what",)]
+    assert meter.notes == {
+        "doc2query: fewer than 1 queries of a document (no query in the answer)": 1
+    }
+
+
+def test_examples_of_the_collection_are_drawn_once_and_shown_to_all(tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(
+        "".join(
+            json.dumps({"query": f"ask {n}", "passage": f"passage {n} " * 3}) + "\n"
+            for n in range(9)
+        )
+    )
+    writer = Writer()
+    node = Doc2Query(_llm(writer), n=1, task="examples", examples=file, shots=2, document_tokens=9)
+    node.write(CORPUS)
+    first, second = writer.prompts
+    assert first.split("Document: ")[:3] == second.split("Document: ")[:3]
+    assert first.count("\nQuery: ask ") == 2
+    other = dataclasses.replace(node, seed=1)
+    assert other.fingerprint != node.fingerprint
+    plain = Doc2Query(_llm(Writer()), n=1, document_tokens=9)
+    assert node.estimate_building(10).prompt_tokens > plain.estimate_building(10).prompt_tokens
+
+
+@pytest.mark.parametrize("given", [{"task": "examples"}, {"examples": "pairs.jsonl"}])
+def test_examples_and_a_template_that_shows_them_belong_together(given):
+    with pytest.raises(UsageError, match="examples of doc2query must be given with a template"):
+        Doc2Query(_llm(Writer()), **given)
+
+
+def test_a_file_of_examples_that_is_not_there_is_told_before_anything_is_built(tmp_path):
+    node = Doc2Query(_llm(Writer()), task="examples", examples=tmp_path / "none.jsonl")
+    problems = []
+    node.examine_inside("here", problems)
+    assert [problem.message for problem in problems] == [
+        f"doc2query reads {tmp_path / 'none.jsonl'}, which is no file"
+    ]
