@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from limbeck.eval.results import DatasetResult, PipelineResult
 
 __all__ = [
     "ALPHA",
     "Bars",
+    "Histogram",
+    "Histograms",
     "Mark",
     "Plot",
     "Tick",
     "amount",
     "difference_bars",
+    "histograms",
     "interval_plot",
     "tradeoff_plot",
 ]
@@ -30,6 +34,7 @@ _WIDTH = 760
 _ROW = 34
 _CHARACTER = 7.2
 _LABEL_GAP = 16.0
+_N_BINS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,65 @@ def difference_bars(
             x, w = position * step, max(step * 0.86, 0.6)
             paths[difference > 0].append(f"M{x:.1f} {zero:g}V{reach:.1f}h{w:.2f}V{zero:g}z")
     return Bars(width, height, zero, "".join(paths[True]), "".join(paths[False]), limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How values of one group are spread, as an SVG path on a base line.
+
+    Attributes:
+        y: of the base line.
+        mean: x of their mean.
+        text: how many they are, and the mean.
+    """
+
+    name: str
+    y: float
+    path: str
+    mean: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Histograms:
+    """Groups below each other, over one axis."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    bottom: float
+    x_ticks: tuple[Tick, ...]
+    rows: tuple[Histogram, ...]
+
+
+def histograms(groups: Mapping[str, NDArray[np.floating]]) -> Histograms:
+    """Return a histogram for each group, one below the other; the highest bin of each fills it.
+
+    Args:
+        groups: values by name, one at least in each.
+    """
+    left, right, reach = 190.0, _WIDTH - 10.0, 74.0
+    low = float(min(values.min() for values in groups.values()))
+    high = float(max(values.max() for values in groups.values()))
+    steps = _ticks(low, high)
+    scale = _Linear(steps[0], steps[-1], left, right)
+    edges = np.linspace(steps[0], steps[-1], _N_BINS + 1)
+    rows: list[Histogram] = []
+    for number, (name, values) in enumerate(groups.items(), start=1):
+        y = number * (reach + 18.0)
+        counts = np.histogram(values, edges)[0]
+        bins = [
+            f"M{scale(a):g} {y:g}V{y - reach * n / counts.max():.1f}H{scale(b) - 1:g}V{y:g}z"
+            for a, b, n in zip(edges[:-1], edges[1:], counts.tolist(), strict=True)
+            if n
+        ]
+        mean = float(values.mean())
+        text = f"{amount(len(values))}, mean {mean:.3g}"
+        rows.append(Histogram(name, y, "".join(bins), scale(mean), text))
+    bottom = rows[-1].y
+    ticks = tuple(Tick(scale(step), _number(step)) for step in steps)
+    return Histograms(_WIDTH, bottom + 26, left, right, bottom, ticks, tuple(rows))
 
 
 def _role(pipeline: PipelineResult, measure: str, baseline: str) -> str:

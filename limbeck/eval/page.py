@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +21,10 @@ from limbeck.eval.charts import (
 from limbeck.eval.results import DatasetResult, PipelineResult, Report, Versus
 from limbeck.meter import Usage
 
-__all__ = ["render_page"]
+if TYPE_CHECKING:
+    import jinja2
+
+__all__ = ["page_template", "render_page", "section"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _N_EXAMPLES = 3
@@ -68,21 +72,11 @@ def render_page(report: Report, *, command: str, spec: str, created: str) -> str
         spec: the text of its spec file, to be shown; empty for none.
         created: when it was made, for people.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(signed=_signed, p_value=_p_value, amount=amount, brief=_brief)
     primary = report.measures[0]
-    return environment.get_template("report.html.j2").render(
+    return page_template("report.html.j2").render(
         report=report,
         primary=primary,
-        sections=[_section(result, primary, report.measures) for result in report.datasets],
+        sections=[section(result, primary, report.measures) for result in report.datasets],
         names=_names(report),
         alpha=ALPHA,
         command=command,
@@ -91,7 +85,34 @@ def render_page(report: Report, *, command: str, spec: str, created: str) -> str
     )
 
 
-def _section(result: DatasetResult, primary: str, measures: Sequence[str]) -> _Section:
+def page_template(name: str, *folders: Path) -> jinja2.Template:
+    """Return a template of a page, which may include the report's own parts.
+
+    Args:
+        name: of its file.
+        folders: where it may lie beside the report's.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([_TEMPLATES, *folders]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(signed=_signed, p_value=_p_value, amount=amount, brief=_brief)
+    return environment.get_template(name)
+
+
+def section(result: DatasetResult, primary: str, measures: Sequence[str]) -> _Section:
+    """Return what a page shows of a dataset.
+
+    Args:
+        result: of all pipelines on it.
+        primary: the measure that plots show.
+        measures: those of the table.
+    """
     done = result.pipelines
     return _Section(
         result=result,
