@@ -24,7 +24,7 @@ from limbeck.errors import DataError, UsageError
 from limbeck.fingerprint import canonical_json, digest
 from limbeck.types import Document, require_several
 
-__all__ = ["Corpus", "encodable", "read_jsonl", "require_id"]
+__all__ = ["Corpus", "document_digest", "encodable", "read_jsonl", "require_id"]
 
 _TEXT_SUFFIXES = frozenset({".txt", ".md", ".rst"})
 
@@ -65,7 +65,7 @@ class Corpus:
                     f"{document.doc_id!r} is that of {source.place(first)}; rename one"
                 )
             n_empty += not document.contents.strip()
-            digests.append(_content_digest(document))
+            digests.append(document_digest(document))
         if not found:
             raise DataError(f"{path or 'the corpus'} must hold documents; it is empty; add some")
         order = sorted(found, reverse=True)
@@ -210,7 +210,7 @@ class Corpus:
             DataError: it is not what it was when the corpus was loaded.
         """
         document = self._source.read(self._positions[row])
-        if _content_digest(document) != self.digests[row]:
+        if document_digest(document) != self.digests[row]:
             raise DataError(
                 f"{self.path} must stay as it is while it is used; document "
                 f"{self._doc_ids[row]!r} has changed; run again"
@@ -240,7 +240,8 @@ def _ids(given: Iterable[str]) -> set[str]:
     return ids
 
 
-def _content_digest(document: Document) -> str:
+def document_digest(document: Document) -> str:
+    """Return the digest of a document's title, text and metadata."""
     return digest(document.title, document.text, canonical_json(document.metadata))
 
 

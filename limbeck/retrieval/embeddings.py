@@ -8,16 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.artifact import cache_folder
-from limbeck.corpus import Corpus
 from limbeck.errors import DataError
 from limbeck.retrieval.encoders.base import Encoder
 from limbeck.retrieval.store import Store, remembered
-from limbeck.types import Document
+from limbeck.types import Document, Documents
 
 __all__ = ["embed"]
 
 
-def embed(corpus: Corpus, rows: Sequence[int], encoder: Encoder) -> NDArray[np.float32]:
+def embed(corpus: Documents, rows: Sequence[int], encoder: Encoder) -> NDArray[np.float32]:
     """Return the vectors of some rows of a corpus, shape (len(rows), dim).
 
     Those that no earlier call has left in the cache are encoded.

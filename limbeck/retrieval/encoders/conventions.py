@@ -22,6 +22,7 @@ from limbeck.errors import UsageError
 from limbeck.retrieval.encoders.arithmetic import Arithmetic, require_arithmetic
 
 __all__ = [
+    "ADAPTER",
     "MINILM",
     "OWN_FILE",
     "Convention",
@@ -38,6 +39,9 @@ Similarity = Literal["cosine", "dot"]
 OWN_FILE = "limbeck.json"
 """What Limbeck writes into the folder of a model that it trained or exported, for what files of
 others do not say. Where it lies, the folder is believed, not its name."""
+
+ADAPTER = "adapter.json"
+"""What makes a folder an adapter of an encoder's queries."""
 
 MINILM = "minilm"
 """The name of the built-in encoder, which needs no torch."""
@@ -165,6 +169,7 @@ def convention(encoder: str, folder: Path | None = None) -> Convention:
     if named is not None:
         return named
     stated = _stated(place, "config_sentence_transformers.json").get("similarity_fn_name")
+    stated = _stated(place, ADAPTER).get("similarity", stated)
     return Convention(
         similarity="dot" if stated in {"dot", "dot_score"} else "cosine",
         title_separator=str(own.get("title_separator", " ")),

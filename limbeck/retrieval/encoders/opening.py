@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import lru_cache
 from pathlib import Path
 
+from limbeck.retrieval.encoders.adapted import AdaptedEncoder, inner_encoder, is_adapter
 from limbeck.retrieval.encoders.arithmetic import require_torchs
 from limbeck.retrieval.encoders.base import Encoder
 from limbeck.retrieval.encoders.conventions import MINILM, Settings
@@ -31,8 +33,8 @@ def open_encoder(settings: Settings) -> Encoder:
 
     Args:
         settings: `encoder` is "minilm", a folder (of MiniLM's ONNX files, of a model that
-            `limbeck export` wrote, or of any sentence-transformers or Hugging Face model), or a
-            model's name on the hub.
+            `limbeck export` wrote, of an adapter, or of any sentence-transformers or Hugging Face
+            model), or a model's name on the hub.
 
     Raises:
         ArtifactError: no such model can be had, or a pinned file is another one.
@@ -43,6 +45,9 @@ def open_encoder(settings: Settings) -> Encoder:
     if files is not None:
         require_torchs(settings.arithmetic, settings.encoder)
         return _opened_onnx(files, settings)
+    place = Path(settings.encoder)
+    if is_adapter(place):
+        return _opened_adapter(place, dataclasses.replace(settings, encoder=inner_encoder(place)))
     folder = local_folder(settings.encoder)
     exported = onnx_files(folder) if folder else None
     if folder is not None and exported is not None:
@@ -57,9 +62,17 @@ def require_encoder(settings: Settings) -> None:
     """Raise what `open_encoder` would of files that lie here; load nothing."""
     if means_minilm(settings.encoder):
         return
+    if is_adapter(place := Path(settings.encoder)):
+        require_encoder(dataclasses.replace(settings, encoder=inner_encoder(place)))
+        return
     for name in _towers(settings):
         if folder := local_folder(name):
             require_states(folder, _WANTED)
+
+
+def _opened_adapter(folder: Path, inner: Settings) -> Encoder:
+    """Return an adapter around the encoder that settings name, which others may share."""
+    return AdaptedEncoder(folder, open_encoder(inner))
 
 
 def _towers(settings: Settings) -> tuple[str, str]:

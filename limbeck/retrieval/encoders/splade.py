@@ -47,6 +47,7 @@ from limbeck.types import Document
 __all__ = [
     "MaskedLanguageEncoder",
     "SparseFolderEncoder",
+    "is_sparse_folder",
     "open_sparse_encoder",
     "require_sparse_encoder",
 ]
@@ -91,7 +92,7 @@ def require_sparse_encoder(settings: SparseSettings) -> None:
 
 
 def _require_sparse(folder: Path, settings: SparseSettings) -> None:
-    if _is_sparse_folder(folder):
+    if is_sparse_folder(folder):
         require_length(folder, settings.max_tokens)
     else:
         _torch_length(folder, settings)
@@ -114,14 +115,14 @@ def _opened_onnx(files: ModelFiles, settings: SparseSettings) -> SparseEncoder:
 def _opened_torch(
     folders: tuple[ModelFolder, ModelFolder], settings: SparseSettings
 ) -> SparseEncoder:
-    if folders[0] == folders[1] and _is_sparse_folder(folders[0].path):
+    if folders[0] == folders[1] and is_sparse_folder(folders[0].path):
         return SparseFolderEncoder(folders[0], settings)
     of_query, of_document = (_torch_tower(folder.path, settings) for folder in folders)
     towers = (of_document if folders[0] == folders[1] else of_query, of_document)
     return MaskedLanguageEncoder(folders, towers, settings)
 
 
-def _is_sparse_folder(folder: Path) -> bool:
+def is_sparse_folder(folder: Path) -> bool:
     """Return whether a folder's modules are a SparseEncoder's.
 
     Other modules sentence-transformers would take for one too, with a head of random weights.
