@@ -24,12 +24,15 @@ _LIBRARIES = ("limbeck", "sentence-transformers", "transformers", "torch")
 
 _MINILM_THERE = "sentence-transformers/all-MiniLM-L6-v2"
 
-_KINDS = {
+_KINDS: dict[str, tuple[str, str | None]] = {
+    "adapter": ("sentence-similarity", None),
     "dense": ("sentence-similarity", "SentenceTransformer"),
     "colbert": ("sentence-similarity", "MultiVectorEncoder"),
+    "splade": ("feature-extraction", "SparseEncoder"),
     "cross-encoder": ("text-ranking", "CrossEncoder"),
 }
-"""By the kind of student: the task as the hub names it, and the class that loads the model."""
+"""By the kind of student: the task as the hub names it, and the class that loads the model; None
+where none does."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,10 @@ def card(job: Job, trained: Trained) -> str:
 
 
 def _front(job: Job) -> Iterator[str]:
-    task, _ = _KINDS[job.recipe.model.name]
+    task, loads = _KINDS[job.recipe.model.name]
     base = _on_hub(job.recipe.model.base)
     told = {
-        "library_name": "sentence-transformers",
+        **({"library_name": "sentence-transformers"} if loads else {}),
         "pipeline_tag": task,
         **({} if base is None else {"base_model": base}),
         "tags": ["limbeck", job.recipe.objective.name, job.recipe.model.name],
@@ -77,14 +80,12 @@ def _on_hub(base: str) -> str | None:
 
 def _body(job: Job, trained: Trained) -> Iterator[str]:
     recipe, examples = job.recipe, job.examples
-    _, loads = _KINDS[recipe.model.name]
     yield f"# {job.folders.out.resolve().name}"
     yield ""
     yield (
         f"A {recipe.model.name} model from {recipe.model.base}, trained with "
         f"{recipe.objective.name} for {trained.n_steps:,} steps; the weights are those of "
-        f"step {trained.best_step:,}. Load it with "
-        f"`sentence_transformers.{loads}(folder)`, or name its folder in a Limbeck pipeline."
+        f"step {trained.best_step:,}. {_loading(recipe.model.name)}"
     )
     yield ""
     yield "## Data"
@@ -109,8 +110,23 @@ def _body(job: Job, trained: Trained) -> Iterator[str]:
     yield yaml.safe_dump(_plain(recipe), sort_keys=False, allow_unicode=True).strip()
     yield "```"
     yield ""
+    if found := recipe.objective.found:
+        told = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+        yield f"Found at the beginning: {told}."
+        yield ""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in _LIBRARIES)
     yield f"Made with {versions}, on {job.ranks.n} process(es), {job.ranks.device.type}."
+
+
+def _loading(kind: str) -> str:
+    """Return how a model of a kind is loaded, in a sentence."""
+    _, loads = _KINDS[kind]
+    if loads is None:
+        return "Name its folder as the encoder of `dense` in a Limbeck pipeline."
+    return (
+        f"Load it with `sentence_transformers.{loads}(folder)`, or name its folder in a Limbeck "
+        "pipeline."
+    )
 
 
 def _watched_over(watcher: Watcher, recipe: Recipe, unit: str) -> str:
@@ -145,4 +161,4 @@ def _plain(value: Any) -> Any:
         return {name: held} if isinstance(name, str) else held
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return value
+    return value.name if isinstance(value, Path) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from limbeck.errors import DataError
 from limbeck.eval.datasets import Dataset
 from limbeck.passages import documents_of, passages, spans_of
 from limbeck.retrieval.bm25 import BM25
+from limbeck.training.labels import FROM_SPLIT, Labels
 from limbeck.types import Documents, Qrels, Query
 
 __all__ = ["Examples"]
@@ -36,6 +38,7 @@ class Examples:
         dev: what training is watched on, over the documents; None where nothing is.
         documents: int32, shape (n_passages,); the document that each passage is of, as a number;
             those of one stand together, its last passage first. None where documents are whole.
+        labels: what a teacher says of these queries; None where there is no teacher.
     """
 
     corpus: Documents
@@ -43,6 +46,7 @@ class Examples:
     positives: tuple[NDArray[np.int64], ...]
     dev: Dataset | None = None
     documents: NDArray[np.int32] | None = None
+    labels: Labels | None = None
 
     @staticmethod
     def load(
@@ -65,7 +69,7 @@ class Examples:
         watched: Dataset | None = None
         if isinstance(dev, str):
             watched = Dataset.load(folder, dev, corpus=whole.corpus)
-            _require_apart(whole, watched)
+            _require_apart(whole.queries, f"split {split!r}", watched)
         elif dev is not None:
             held_out = _chosen([query.query_id for query in whole.queries], dev, seed)
             watched = _part(whole, held_out)
@@ -87,6 +91,43 @@ class Examples:
             )
         queries, positives = zip(*held, strict=True)
         return Examples(dataset.corpus, tuple(queries), tuple(positives), dev)
+
+    @staticmethod
+    def taught(
+        labels: Labels, folder: Path, *, dev: str | float | None = None, seed: int = 0
+    ) -> Examples:
+        """Return the queries that a teacher labelled.
+
+        Args:
+            labels: with the queries and their positives.
+            folder: the collection, for the split to watch.
+            dev: that split; or the share of the labelled queries that are of a split of the
+                collection, which is held out for it.
+            seed: of the choice of that share.
+
+        Raises:
+            DataError: the split is missing, or shares queries with the labels.
+        """
+        corpus = labels.texts.corpus
+        if dev is None:
+            return _of_labels(labels, None)
+        if isinstance(dev, str):
+            watched = Dataset.load(folder, dev, corpus=corpus)
+            _require_apart(labels.queries, "the labels", watched)
+            return _of_labels(labels, watched)
+        judged = [
+            query.query_id
+            for query, source in zip(labels.queries, labels.sources, strict=True)
+            if source == FROM_SPLIT
+        ]
+        held_out = _chosen(judged, dev, seed)
+        kept = [n for n, query in enumerate(labels.queries) if query.query_id not in held_out]
+        return _of_labels(labels.part(kept), _held_out(labels, held_out, folder.name))
+
+    @property
+    def texts(self) -> Documents:
+        """What is read: the corpus, and behind it dark examples where there are some."""
+        return self.corpus if self.labels is None else self.labels.texts
 
     @cached_property
     def spared(self) -> tuple[NDArray[np.int64], ...]:
@@ -114,6 +155,7 @@ class Examples:
             self,
             queries=tuple(self.queries[place] for place in places),
             positives=tuple(self.positives[place] for place in places),
+            labels=None if self.labels is None else self.labels.part(places.tolist()),
         )
 
     def cut(self, words: int, at_most: int | None = None) -> Examples:
@@ -182,13 +224,30 @@ def _positives(query: Query, qrels: Qrels, corpus: Documents) -> NDArray[np.int6
     return np.array(sorted(row for row in rows if row is not None), dtype=np.int64)
 
 
-def _require_apart(trained: Dataset, watched: Dataset) -> None:
-    shared = {q.query_id for q in trained.queries} & {q.query_id for q in watched.queries}
+def _of_labels(labels: Labels, dev: Dataset | None) -> Examples:
+    return Examples(labels.texts.corpus, labels.queries, labels.positives, dev=dev, labels=labels)
+
+
+def _held_out(labels: Labels, query_ids: set[str], name: str) -> Dataset:
+    """Return labelled queries as a split, judged by their positives."""
+    ids = labels.texts.doc_ids
+    held = [
+        (query, {ids[row]: 1 for row in rows.tolist()})
+        for query, rows in zip(labels.queries, labels.positives, strict=True)
+        if query.query_id in query_ids
+    ]
+    qrels = Qrels({query.query_id: grades for query, grades in held})
+    queries = tuple(query for query, _ in held)
+    return Dataset(name, labels.texts.corpus, queries, qrels, split="held out")
+
+
+def _require_apart(trained: Sequence[Query], what: str, watched: Dataset) -> None:
+    shared = {q.query_id for q in trained} & {q.query_id for q in watched.queries}
     if shared:
         raise DataError(
-            f"dev queries must not be trained on; the splits {trained.split!r} and "
-            f"{watched.split!r} share {len(shared):,} queries, such as {min(shared)!r}; name "
-            "another split, or a share of the training queries"
+            f"dev queries must not be trained on; {what} and split {watched.split!r} share "
+            f"{len(shared):,} queries, such as {min(shared)!r}; name another split, or a share of "
+            "the training queries"
         )
 
 

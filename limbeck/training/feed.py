@@ -44,7 +44,7 @@ class Feed:
         """
         negatives = recipe.negatives
         n_negatives = 0 if negatives is None else negatives.n
-        first = None if negatives is None else candidates.load(FIRST)
+        self._first = first = None if negatives is None else candidates.load(FIRST)
         self._trained = _trained(examples, first, recipe.objective)
         self._batches = Batches(
             _lengths(examples, queries, documents, first, n_negatives)[self._trained],
@@ -65,6 +65,10 @@ class Feed:
         """Return the steps of so many epochs, of so many batches each."""
         return sum(len(self._batches.epoch(n)) for n in range(epochs)) // accumulated
 
+    def first(self, n: int) -> list[Batch]:
+        """Return the first n batches, with the first negatives; the run does not move on."""
+        return [self._batch(chosen, 0, self._first) for chosen in self._batches.epoch(0)[:n]]
+
     def adopt(self, version: int) -> None:
         """Draw negatives from another version, from the next batch on, and note what it lacks."""
         if version == self.version:
@@ -79,8 +83,10 @@ class Feed:
             self._epoch, self._place = self._epoch + 1, 0
             self._order = self._batches.epoch(self._epoch)
         self._place += 1
-        queries = self._trained[self._order[self._place - 1]]
-        return self._draw.batch(queries, self._epoch, self._run)
+        return self._batch(self._order[self._place - 1], self._epoch, self._run)
+
+    def _batch(self, chosen: NDArray[np.int64], epoch: int, run: Run | None) -> Batch:
+        return self._draw.batch(self._trained[chosen], epoch, run)
 
     def state(self) -> dict[str, int | None]:
         """Return where the run is."""

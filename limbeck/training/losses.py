@@ -2,7 +2,8 @@
 
 Scores are of shape (n_queries, n_passages) where nothing else is said: row i holds what the model
 gives the passages of query i. A teacher's scores have no gradient. `where` is of the same shape and
-says which entries are passages at all; None is all of them.
+says which entries are passages at all; None is all of them. `weights`, shape (n_queries,), are what
+each query's term counts; None is 1 for all.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch.nn import functional
 from limbeck.errors import UsageError
 
 __all__ = [
+    "flops",
     "info_nce",
     "list_net",
     "listwise_kl",
@@ -56,7 +58,9 @@ def pairwise_softmax(positive: Tensor, negative: Tensor) -> Tensor:
     return functional.softplus(negative - positive).mean()
 
 
-def margin_mse(scores: Tensor, teacher: Tensor, where: Tensor | None = None) -> Tensor:
+def margin_mse(
+    scores: Tensor, teacher: Tensor, *, where: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
     """Return the mean squared difference between the student's and the teacher's margins.
 
     A margin is what the first passage of a query is above another one.
@@ -65,9 +69,11 @@ def margin_mse(scores: Tensor, teacher: Tensor, where: Tensor | None = None) -> 
     student whose scores lie in [-1, 1] cannot reach their margins.
     """
     wanted = teacher.detach()
-    missed = (scores[:, :1] - scores[:, 1:]) - (wanted[:, :1] - wanted[:, 1:])
-    counted = missed if where is None else missed[where[:, 1:]]
-    return counted.square().sum() / max(1, counted.numel())
+    missed = ((scores[:, :1] - scores[:, 1:]) - (wanted[:, :1] - wanted[:, 1:])).square()
+    if where is not None:
+        missed = missed.masked_fill(~(where[:, 1:] & where[:, :1]), 0.0)
+    n_pairs = missed.numel() if where is None else int((where[:, 1:] & where[:, :1]).sum())
+    return _weighted(missed.sum(dim=1), weights).sum() / max(1, n_pairs)
 
 
 def listwise_kl(
@@ -77,6 +83,7 @@ def listwise_kl(
     tau: float = 1.0,
     student_tau: float = 1.0,
     where: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return the mean over queries of KL(softmax(teacher / tau) || softmax(scores / student_tau)).
 
@@ -89,10 +96,12 @@ def listwise_kl(
     wanted = functional.softmax(_masked(teacher.detach() / tau, where), dim=1)
     _require_a_gradient(told, wanted)
     terms = functional.kl_div(told.clamp_min(torch.finfo(told.dtype).min), wanted, reduction="none")
-    return terms.sum(dim=1).mean()
+    return _weighted(terms.sum(dim=1), weights).mean()
 
 
-def rank_net(scores: Tensor, ranks: Tensor, where: Tensor | None = None) -> Tensor:
+def rank_net(
+    scores: Tensor, ranks: Tensor, *, where: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
     """Return the sum over pairs in the teacher's order of log(1 + e^(worse - better)), per query.
 
     Paper: Burges et al., "Learning to Rank using Gradient Descent", ICML 2005; as Sun et al.,
@@ -102,16 +111,22 @@ def rank_net(scores: Tensor, ranks: Tensor, where: Tensor | None = None) -> Tens
         scores: of the student.
         ranks: the teacher's, the best lowest; equal ranks are no pair.
         where: which entries are passages.
+        weights: of the queries.
     """
     better = ranks[:, :, None] < ranks[:, None, :]
     if where is not None:
         better &= where[:, :, None] & where[:, None, :]
     worse_by = functional.softplus(scores[:, None, :] - scores[:, :, None])
-    return (worse_by * better).sum() / len(scores)
+    return _weighted((worse_by * better).sum(dim=(1, 2)), weights).mean()
 
 
 def list_net(
-    scores: Tensor, teacher: Tensor, *, tau: float = 1.0, where: Tensor | None = None
+    scores: Tensor,
+    teacher: Tensor,
+    *,
+    tau: float = 1.0,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return the mean cross-entropy of the two distributions of who stands first.
 
@@ -120,7 +135,20 @@ def list_net(
     """
     told = functional.log_softmax(_masked(scores, where), dim=1)
     wanted = functional.softmax(_masked(teacher.detach() / tau, where), dim=1)
-    return -(wanted * told.clamp_min(torch.finfo(told.dtype).min)).sum(dim=1).mean()
+    terms = -(wanted * told.clamp_min(torch.finfo(told.dtype).min)).sum(dim=1)
+    return _weighted(terms, weights).mean()
+
+
+def flops(values: Tensor) -> Tensor:
+    """Return the sum over terms of the squared mean weight, of weights of shape (n_texts, n_terms).
+
+    Paper: Paria et al., "Minimizing FLOPs to Learn Efficient Sparse Representations", ICLR 2020.
+    """
+    return values.abs().mean(dim=0).square().sum()
+
+
+def _weighted(terms: Tensor, weights: Tensor | None) -> Tensor:
+    return terms if weights is None else terms * weights
 
 
 def _masked(scores: Tensor, where: Tensor | None) -> Tensor:

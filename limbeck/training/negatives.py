@@ -17,11 +17,8 @@ __all__ = ["first_negatives", "refreshed"]
 
 def first_negatives(examples: Examples, negatives: Negatives, *, seed: int) -> Mined:
     """Return the negatives of all training queries by the hits of a pipeline."""
-    source = negatives.of.bind(examples.corpus)
-    wanted = negatives.depth + _most_spared(examples)
-    run: Run = source.top(wanted)(examples.queries)
     return mined(
-        run,
+        _first_hits(examples, negatives),
         examples,
         n=negatives.kept,
         depth=negatives.depth,
@@ -29,6 +26,17 @@ def first_negatives(examples: Examples, negatives: Negatives, *, seed: int) -> M
         guard=negatives.guard,
         seed=seed,
     )
+
+
+def _first_hits(examples: Examples, negatives: Negatives) -> Run:
+    """Return the hits of a pipeline, or what a teacher labelled."""
+    if negatives.of is None:
+        assert examples.labels is not None, "a recipe refuses this"
+        return examples.labels.candidates
+    run: Run = negatives.of.bind(examples.corpus).top(negatives.depth + _most_spared(examples))(
+        examples.queries
+    )
+    return run
 
 
 def refreshed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -51,6 +51,9 @@ class Objective(ABC):
     students: ClassVar[tuple[str, ...]] = ("dense",)
     needs_negatives: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:  # noqa: B027 - most have nothing to check
+        """Check the parameters; a method that does so calls this too."""
+
     def given(self) -> tuple[Student, ...]:
         """Return the trained models that it needs beside the student, such as a teacher."""
         return ()
@@ -60,9 +63,20 @@ class Objective(ABC):
         del computing
         return {}
 
-    def begin(self, examples: Examples) -> None:
-        """Look at what is trained on, before the first step."""
-        del examples
+    def begin(self, examples: Examples, batches: Sequence[Batch], n_steps: int) -> None:
+        """Look at what is trained on, before the first step.
+
+        Args:
+            examples: all of them.
+            batches: some, as they will come.
+            n_steps: of the whole run.
+        """
+        del examples, batches, n_steps
+
+    @property
+    def found(self) -> Mapping[str, float]:
+        """What it found out at the beginning, and goes by; it stands in the model's card."""
+        return {}
 
     @abstractmethod
     def views(self, batch: Batch) -> dict[str, View]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from limbeck.corpus import Corpus
 from limbeck.errors import UsageError
 from limbeck.fingerprint import canonical_json, digest, fingerprint
 from limbeck.training.candidates import Candidates
@@ -16,17 +17,20 @@ from limbeck.training.examples import Examples
 from limbeck.training.feed import Feed
 from limbeck.training.folders import Folders, claim
 from limbeck.training.journal import Journal, tracker_named
+from limbeck.training.labels import Labels
 from limbeck.training.lora import with_lora
 from limbeck.training.negatives import first_negatives
 from limbeck.training.networks import Network, network
 from limbeck.training.objective import STUDENT
 from limbeck.training.optimisers import optimiser
 from limbeck.training.ranks import Ranks
-from limbeck.training.reading import read_texts
 from limbeck.training.recipe import Recipe
 from limbeck.training.watching import Watcher
 
 __all__ = ["Job", "examples_of", "prepare", "student_of"]
+
+_LOOKED_AT = 64
+"""Batches that a method sees before the first step."""
 
 _GRAPHS = 64
 """Of one model at most: each width, with a gradient and without, of two towers."""
@@ -40,6 +44,7 @@ class Job:
         networks: the student, and others that the method needs.
         weights: those that are trained, by name.
         watcher: of the process that leads, where the recipe watches.
+        n_steps: of the whole run.
     """
 
     recipe: Recipe
@@ -53,18 +58,7 @@ class Job:
     feed: Feed
     watcher: Watcher | None
     journal: Journal
-    n_steps: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        batch = self.recipe.batch
-        epochs = self.recipe.epochs
-        self.n_steps = self.recipe.steps or self.feed.steps(epochs or 1, batch.accumulated)
-        if self.n_steps < 1:
-            raise UsageError(
-                f"{epochs} epochs must be a step of {batch.accumulated} batches or more; they are "
-                "less; lower accumulated, or train longer"
-            )
-        self.recipe.optimiser.warm_up_steps(self.n_steps)
+    n_steps: int
 
     @property
     def student(self) -> Network:
@@ -89,12 +83,15 @@ def prepare(recipe: Recipe, folder: Path, out: Path, *, ranks: Ranks) -> Job:
     Raises:
         LimbeckError: the data, the model or the recipe cannot be trained with.
     """
+    if recipe.negatives and recipe.negatives.of is None and recipe.data.labels is None:
+        raise UsageError(
+            "negatives must be of a pipeline, or a teacher's: name `of`, or labels under data"
+        )
     folders = Folders(out, folder)
     examples = examples_of(recipe, folder)
     identity = _identity(recipe, examples)
     if ranks.rank == 0:
         claim(folders, identity)
-    recipe.objective.begin(examples)
     networks = _networks(recipe, examples, ranks)
     student = networks[STUDENT]
     candidates = Candidates(folders.candidates, examples.corpus)
@@ -102,6 +99,8 @@ def prepare(recipe: Recipe, folder: Path, out: Path, *, ranks: Ranks) -> Job:
     feed = Feed(recipe, examples, student.tables["query"], student.tables["document"], candidates)
     weights = {name: p for name, p in student.model.named_parameters() if p.requires_grad}
     ranks.spread(weights.values())
+    n_steps = _n_steps(recipe, feed)
+    recipe.objective.begin(examples, feed.first(_LOOKED_AT), n_steps)
     named = digest(identity, str(out.resolve()))
     tracker = None if ranks.rank else tracker_named(recipe.tracker, out, named)
     return Job(
@@ -116,7 +115,25 @@ def prepare(recipe: Recipe, folder: Path, out: Path, *, ranks: Ranks) -> Job:
         feed=feed,
         watcher=None if ranks.rank else _watcher(recipe, examples),
         journal=Journal(folders.log, tracker),
+        n_steps=n_steps,
     )
+
+
+def _n_steps(recipe: Recipe, feed: Feed) -> int:
+    """Return the steps of a run.
+
+    Raises:
+        UsageError: its epochs are less than one, or it warms up for longer.
+    """
+    accumulated = recipe.batch.accumulated
+    n_steps = recipe.steps or feed.steps(recipe.epochs or 1, accumulated)
+    if n_steps < 1:
+        raise UsageError(
+            f"{recipe.epochs} epochs must be a step of {accumulated} batches or more; they are "
+            "less; lower accumulated, or train longer"
+        )
+    recipe.optimiser.warm_up_steps(n_steps)
+    return n_steps
 
 
 def _identity(recipe: Recipe, examples: Examples) -> str:
@@ -125,11 +142,12 @@ def _identity(recipe: Recipe, examples: Examples) -> str:
         [query.query_id, query.text, rows.tolist()]
         for query, rows in zip(examples.queries, examples.positives, strict=True)
     ]
+    labels = examples.labels and examples.labels.digest
     dev = examples.dev and [[q.query_id, q.text] for q in examples.dev.queries]
     judged = examples.dev and examples.dev.qrels.fingerprint
     models = [student.digest for student in (recipe.model, *recipe.objective.given())]
     shaping = fingerprint(recipe.shaping())
-    told = canonical_json([models, taught, dev, judged])
+    told = canonical_json([models, taught, labels, dev, judged])
     return digest(shaping, examples.corpus.fingerprint, told)
 
 
@@ -141,13 +159,16 @@ def _networks(recipe: Recipe, examples: Examples, ranks: Ranks) -> dict[str, Net
     for name, each in networks.items():
         each.model.to(ranks.device)
         separator = recipe.model.between if name == STUDENT else " "
-        read_texts(each, examples.corpus, [*examples.queries, *dev], separator=separator)
+        each.read(examples.texts, [*examples.queries, *dev], separator=separator)
     return networks
 
 
 def examples_of(recipe: Recipe, folder: Path) -> Examples:
     """Return what a recipe trains on."""
     data = recipe.data
+    if data.labels is not None:
+        labels = Labels.load(data.labels, Corpus.load(folder))
+        return Examples.taught(labels, folder, dev=data.dev, seed=recipe.seed)
     examples = Examples.load(folder, split=data.split, dev=data.dev, seed=recipe.seed)
     if data.passages is None:
         return examples
@@ -187,7 +208,8 @@ def _mine(recipe: Recipe, examples: Examples, candidates: Candidates, ranks: Ran
         )
     if negatives is not None and not ranks.rank and candidates.newest() is None:
         made = first_negatives(examples, negatives, seed=recipe.seed)
-        candidates.publish(made.run, made_by=negatives.of.fingerprint, notes=made.notes)
+        made_by = negatives.of.fingerprint if negatives.of else "labels"
+        candidates.publish(made.run, made_by=made_by, notes=made.notes)
     ranks.wait()
 
 
@@ -195,5 +217,6 @@ def _watcher(recipe: Recipe, examples: Examples) -> Watcher | None:
     watch, negatives = recipe.watch, recipe.negatives
     if watch is None:
         return None
-    source = negatives.of.bind(examples.corpus) if negatives and watch.pool else None
+    pool_of = negatives.of if negatives and watch.pool else None
+    source = pool_of and pool_of.bind(examples.corpus)
     return Watcher.of(examples, watch, source=source, first=len(examples.queries), seed=recipe.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from limbeck.errors import UsageError
@@ -41,15 +42,20 @@ class Data:
             a positive is then the passage of a relevant document that BM25 puts first. None:
             documents are as they are.
         max_passages: of a document; its text behind them is left out; None: all.
+        labels: the folder that `limbeck teach` wrote, whose queries are trained on instead of those
+            of the split.
     """
 
     split: str = "train"
     dev: str | float | None = None
     passages: int | None = None
     max_passages: int | None = None
+    labels: Path | None = None
 
     def __post_init__(self) -> None:
         _require_1_or_more(passages=self.passages, max_passages=self.max_passages)
+        if self.passages is not None and self.labels is not None:
+            raise UsageError("passages must be of documents; labels are of whole ones; drop one")
         if self.max_passages is not None and self.passages is None:
             raise UsageError("max_passages must be of documents that are cut; give passages too")
 
@@ -83,7 +89,7 @@ class Negatives:
     """Where the hard negatives of a query come from.
 
     Attributes:
-        of: the pipeline whose hits they are.
+        of: the pipeline whose hits they are; None: what a teacher labelled besides positives.
         n: of a query in a batch.
         depth: they are among the first so many of its hits, positives not counted.
         pick: which of the candidates that pass the guard are kept, of `kept`.
@@ -92,7 +98,7 @@ class Negatives:
         refresh: finds them anew in training.
     """
 
-    of: Node
+    of: Node | None = None
     n: int = 1
     depth: int = 100
     pick: Pick = "top"
@@ -268,7 +274,7 @@ class Recipe:
             return
         if self.data.dev is None:
             raise UsageError("a watch must have dev queries; name a split or a share as data.dev")
-        if self.watch.pool and self.negatives is None:
+        if self.watch.pool and (self.negatives is None or self.negatives.of is None):
             raise UsageError("a watch over a pool must have negatives, whose pipeline fills it")
         if self.watch.pool is None and self.model.name == CrossEncoderStudent.name:
             raise UsageError(
@@ -292,10 +298,14 @@ class Recipe:
 
         How it is computed, how often it is kept, and where its numbers go may change from one
         attempt to the next; from there on numbers differ by rounding, and by what dropout draws.
+        Of labels it matters what they say, not where they lie.
         """
         held = {each.name: getattr(self, each.name) for each in fields(self)}
         shaping = {name: value for name, value in held.items() if name not in _NOT_SHAPING}
-        return shaping | {"batch": replace(self.batch, cached=False)}
+        return shaping | {
+            "batch": replace(self.batch, cached=False),
+            "data": replace(self.data, labels=None),
+        }
 
     def computing(self, device: str) -> Computing:
         """Return how the model is computed on a kind of device."""

@@ -29,7 +29,6 @@ from limbeck.training.folders import Folders
 from limbeck.training.negatives import refreshed
 from limbeck.training.networks import Network
 from limbeck.training.preparing import Job, examples_of, student_of
-from limbeck.training.reading import read_texts
 from limbeck.training.recipe import Recipe
 
 __all__ = ["Refresher"]
@@ -133,7 +132,7 @@ def _beside(recipe: Recipe, folders: Folders, parent: int) -> None:
     if torch.cuda.is_available():
         network.model.to(_free_gpu())
     separator = recipe.model.between
-    read_texts(network, examples.corpus, examples.queries, separator=separator)
+    network.read(examples.corpus, examples.queries, separator=separator)
     candidates = Candidates(folders.candidates, examples.corpus)
     last = candidates.told(candidates.newest() or FIRST)["step"]
     while os.getppid() == parent:

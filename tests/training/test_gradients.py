@@ -22,7 +22,6 @@ from limbeck.training.objectives.colbert import ColBERT
 from limbeck.training.objectives.cross_encoder import CrossEncoder
 from limbeck.training.objectives.dpr import DPR
 from limbeck.training.ranks import Ranks
-from limbeck.training.reading import read_texts
 from limbeck.training.students import ColBERTStudent, CrossEncoderStudent, DenseStudent
 from limbeck.types import Run
 
@@ -45,7 +44,7 @@ def made(folder: Path, base: Path, kind: str, *, n_queries: int = 8, **computing
     torch.manual_seed(0)
     held = network(student.load(), Computing(**computing))
     held.model.train()
-    read_texts(held, examples.corpus, examples.queries)
+    held.read(examples.corpus, examples.queries)
     n = len(examples.queries)
     rng = np.random.default_rng(0)
     counts = np.full(n, 2)

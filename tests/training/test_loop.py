@@ -116,7 +116,7 @@ def test_what_is_saved_loads_in_sentence_transformers_and_in_a_pipeline(folder, 
 class Moving(DPR):
     """DPR with a state that moves with the optimiser, as a momentum encoder does."""
 
-    def begin(self, examples):
+    def begin(self, examples, batches, n_steps):
         self.mean, self.moved = torch.zeros(1), 0
 
     def loss(self, batch, vectors):

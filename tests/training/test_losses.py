@@ -73,7 +73,7 @@ def test_margin_mse(masked):
     terms = [
         ((s[0] - s[j]) - (t[0] - t[j])) ** 2 for s, t in _rows(masked) for j in range(1, len(s))
     ]
-    assert margin_mse(scores, teacher, where).item() == pytest.approx(sum(terms) / len(terms))
+    assert margin_mse(scores, teacher, where=where).item() == pytest.approx(sum(terms) / len(terms))
 
 
 @BOTH
@@ -99,7 +99,7 @@ def test_rank_net(masked):
             for j in range(len(s))
             if t[i] > t[j]
         )
-    assert rank_net(scores, -teacher, where).item() == pytest.approx(wanted / 3, rel=1e-9)
+    assert rank_net(scores, -teacher, where=where).item() == pytest.approx(wanted / 3, rel=1e-9)
     tied = rank_net(scores, torch.zeros_like(teacher))
     assert tied.item() == 0.0, "equal ranks are no pair"
 

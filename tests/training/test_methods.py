@@ -17,7 +17,6 @@ from limbeck.training.encoding import encoded, representations
 from limbeck.training.networks import Computing, Vectors, network
 from limbeck.training.objectives.ance import ANCE
 from limbeck.training.objectives.dpr import DPR
-from limbeck.training.reading import read_texts
 from limbeck.training.scores import all_scores, own_scores
 from limbeck.training.searching import searched
 from limbeck.training.students import ColBERTStudent, DenseStudent
@@ -39,7 +38,7 @@ TEXTS = [query.text for query in QUERIES]
 def opened(student):
     made = network(student.load(), Computing())
     corpus = Corpus.from_documents(DOCUMENTS)
-    read_texts(made, corpus, QUERIES, separator=student.between)
+    made.read(corpus, QUERIES, separator=student.between)
     return made, corpus
 
 

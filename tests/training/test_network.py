@@ -12,7 +12,6 @@ from limbeck.errors import UsageError
 from limbeck.training.encoding import encoded, representations
 from limbeck.training.networks import Computing, joined, network
 from limbeck.training.networks.pairs import pair_layout
-from limbeck.training.reading import read_texts
 from limbeck.training.students import ColBERTStudent, CrossEncoderStudent, DenseStudent
 from limbeck.types import Query
 from tests.training import world
@@ -30,7 +29,7 @@ def corpus():
 def opened(student, **computing):
     made = network(student.load(), Computing(**computing))
     held = corpus()
-    read_texts(made, held, [Query(f"q{i}", text) for i, text in enumerate(QUERIES)])
+    made.read(held, [Query(f"q{i}", text) for i, text in enumerate(QUERIES)])
     return made, [held.document(row).text for row in range(len(held))]
 
 

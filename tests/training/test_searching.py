@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from limbeck.corpus import Corpus
 from limbeck.training import searching
 from limbeck.training.networks import Computing, MultiVectorNetwork, Vectors, network
-from limbeck.training.reading import read_texts
 from limbeck.training.searching import searched
 from limbeck.training.students import ColBERTStudent
 from limbeck.types import Query
@@ -83,7 +82,7 @@ def test_parts_of_a_model_give_what_the_whole_gives(base):
         student = ColBERTStudent(base=str(base), dim=8, query_tokens=10)
         torch.manual_seed(0)
         held = network(student.load(), Computing(part_tokens=part_tokens))
-        read_texts(held, corpus, queries)
+        held.read(corpus, queries)
         ids = [query.query_id for query in queries]
         found.append(searched(held, np.arange(3), ids, np.arange(5), k=3, corpus=corpus))
     assert found[0].rows.tolist() == found[1].rows.tolist()

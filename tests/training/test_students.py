@@ -232,7 +232,7 @@ def test_prefixes_that_nothing_states_are_those_of_the_bases_name(base, tmp_path
 def test_a_name_of_the_hub_tells_them_too(base, tmp_path, monkeypatch):
     snapshot = saved(DenseStudent(base=str(base), pooling="cls"), tmp_path / "1a2b3c")
     found = {"BAAI/bge-small-en-v1.5": ModelFolder(snapshot, "digest")}
-    monkeypatch.setattr("limbeck.training.students.student.model_folder", found.__getitem__)
+    monkeypatch.setattr("limbeck.training.students.text.model_folder", found.__getitem__)
     (name,) = found
     model = DenseStudent(base=name).load()
     assert model.prompts == {"query": convention(name).query_prefix, "document": ""}

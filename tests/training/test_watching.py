@@ -18,7 +18,6 @@ from limbeck.retrieval.dense import Dense
 from limbeck.training import watching
 from limbeck.training.examples import Examples
 from limbeck.training.networks import Computing, network
-from limbeck.training.reading import read_texts
 from limbeck.training.recipe import Watch
 from limbeck.training.students import CrossEncoderStudent, DenseStudent
 from limbeck.training.watching import Watcher
@@ -45,7 +44,7 @@ def score(student, examples, watch, source=None):
     held = network(student.load(), Computing(), frozen=True)
     watcher = Watcher.of(examples, watch, source=source, first=len(examples.queries), seed=3)
     asked = [*examples.queries, *examples.dev.queries]
-    read_texts(held, examples.corpus, asked, separator=student.between)
+    held.read(examples.corpus, asked, separator=student.between)
     return watcher, watcher.score(held)
 
 
@@ -122,7 +121,7 @@ def test_what_is_watched_is_not_trained_on(folder, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(folder, other)
     (other / "qrels/dev.tsv").write_bytes((folder / "qrels/train.tsv").read_bytes())
-    with pytest.raises(DataError, match="'train' and 'dev' share 48 queries"):
+    with pytest.raises(DataError, match="split 'train' and split 'dev' share 48 queries"):
         Examples.load(other, dev="dev")
 
 

@@ -65,7 +65,15 @@ def bert(folder: Path, *, seed: int = 0, dropout: float = 0.1, kind: str = "Bert
     return bare(kind, folder, initializer_range=0.2, **given)
 
 
-def bare(architecture: str, folder: Path, **given: object) -> Path:
+def masked_bert(folder: Path) -> Path:
+    """Save a BERT that predicts masked words."""
+    import torch
+
+    torch.manual_seed(0)
+    return bare("Bert", folder, head="ForMaskedLM", initializer_range=0.2)
+
+
+def bare(architecture: str, folder: Path, *, head: str = "Model", **given: object) -> Path:
     """Save a randomly initialised model of two layers, of any architecture with BERT's sizes.
 
     With a tokenizer of whole words.
@@ -84,7 +92,7 @@ def bare(architecture: str, folder: Path, **given: object) -> Path:
     special = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
     own = {"dim": 32, "n_layers": 2, "n_heads": 2} if architecture == "DistilBert" else {}
     config = getattr(transformers, f"{architecture}Config")(**sizes | special | own | given)
-    getattr(transformers, f"{architecture}Model")(config).save_pretrained(folder)
+    getattr(transformers, f"{architecture}{head}")(config).save_pretrained(folder)
     vocabulary = {word: number for number, word in enumerate(VOCABULARY)}
     tokenizer = transformers.BertTokenizerFast(vocab=vocabulary)
     tokenizer.model_max_length = 256

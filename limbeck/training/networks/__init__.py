@@ -10,12 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 from limbeck.errors import UsageError
-from limbeck.training.networks.dense import DenseNetwork, MultiVectorNetwork
+from limbeck.training.networks.adapter import AdapterNetwork
+from limbeck.training.networks.dense import DenseNetwork, MultiVectorNetwork, SparseNetwork
 from limbeck.training.networks.network import Computing, Network, Precision, Side
 from limbeck.training.networks.pair import PairNetwork
 from limbeck.training.networks.vectors import Vectors, joined
 
 __all__ = [
+    "AdapterNetwork",
     "Computing",
     "DenseNetwork",
     "MultiVectorNetwork",
@@ -23,6 +25,7 @@ __all__ = [
     "PairNetwork",
     "Precision",
     "Side",
+    "SparseNetwork",
     "Vectors",
     "joined",
     "network",
@@ -38,7 +41,9 @@ def network(model: Any, computing: Computing, *, frozen: bool = False) -> Networ
     kinds: dict[str, type[Network]] = {
         "SentenceTransformer": DenseNetwork,
         "MultiVectorEncoder": MultiVectorNetwork,
+        "SparseEncoder": SparseNetwork,
         "CrossEncoder": PairNetwork,
+        "Adapter": AdapterNetwork,
     }
     for parent in type(model).__mro__:
         if parent.__name__ in kinds:

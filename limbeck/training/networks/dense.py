@@ -1,4 +1,4 @@
-"""Networks with one vector a text, or one a token."""
+"""Networks with one vector a text, one a token, or a weight a term."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.training.networks.network import Network, Side
+from limbeck.training.networks.network import Side
+from limbeck.training.networks.text import TextNetwork
 from limbeck.training.networks.vectors import Vectors
 from limbeck.training.tokens import TokenTable
 
-__all__ = ["DenseNetwork", "MultiVectorNetwork"]
+__all__ = ["DenseNetwork", "MultiVectorNetwork", "SparseNetwork"]
 
 
-class DenseNetwork(Network):
+class DenseNetwork(TextNetwork):
     """A SentenceTransformer: a vector a text."""
 
     def preprocess(
@@ -64,3 +65,7 @@ class MultiVectorNetwork(DenseNetwork):
 
     def _representations(self, made: dict[str, Any]) -> Vectors:
         return Vectors(made["token_embeddings"].float(), made["attention_mask"].bool())
+
+
+class SparseNetwork(DenseNetwork):
+    """A SparseEncoder: a weight a term of the vocabulary, most of them 0, as one long vector."""

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.training.networks.network import Network, Side
+from limbeck.training.networks.network import Side
 from limbeck.training.networks.pairs import PairLayout, pair_layout
+from limbeck.training.networks.text import TextNetwork
 from limbeck.training.networks.vectors import Vectors
 from limbeck.training.tokens import TokenTable
 
 __all__ = ["PairNetwork"]
 
 
-class PairNetwork(Network):
+class PairNetwork(TextNetwork):
     """A CrossEncoder: a score a pair of query and document."""
 
     @cached_property

@@ -33,6 +33,7 @@ class Contrastive(Objective):
     tau: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.tau > 0:
             raise UsageError(f"tau must be above 0; got {self.tau}")
 
@@ -42,7 +43,10 @@ class Contrastive(Objective):
 
     def loss(self, batch: Batch, vectors: Mapping[str, Vectors]) -> Tensor:
         """Return the mean over queries."""
-        scores = all_scores(vectors["queries"], vectors["passages"])
+        return self.in_batch_loss(batch, all_scores(vectors["queries"], vectors["passages"]))
+
+    def in_batch_loss(self, batch: Batch, scores: Tensor) -> Tensor:
+        """Return the loss of scores, shape (n_queries, n_rows)."""
         positives = torch.from_numpy(batch.places[:, 0]).to(scores.device)
         competing = torch.from_numpy(batch.competing).to(scores.device)
         return info_nce(scores, positives, tau=self.tau, where=competing)

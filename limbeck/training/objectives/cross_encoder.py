@@ -43,6 +43,7 @@ class CrossEncoder(Objective):
     loss_over: _Loss = "softmax"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.loss_over not in get_args(_Loss):
             raise UsageError(
                 f"loss_over must be one of {', '.join(get_args(_Loss))}; got {self.loss_over!r}"
@@ -56,9 +57,17 @@ class CrossEncoder(Objective):
 
     def loss(self, batch: Batch, vectors: Mapping[str, Vectors]) -> Tensor:
         """Return the mean over queries, pairs or passages."""
+        return self.hard_loss(batch, self.own_scores(batch, vectors))
+
+    def own_scores(self, batch: Batch, vectors: Mapping[str, Vectors]) -> Tensor:
+        """Return the score of each query with its passages, shape (n_queries, n_passages)."""
         logits = vectors["pairs"].values[:, 0]
         held = torch.from_numpy(batch.held).to(logits.device)
-        scores = logits.new_zeros(held.shape).masked_scatter(held, logits)
+        return logits.new_zeros(held.shape).masked_scatter(held, logits)
+
+    def hard_loss(self, batch: Batch, scores: Tensor) -> Tensor:
+        """Return the loss of own scores by what is labelled."""
+        held = torch.from_numpy(batch.held).to(scores.device)
         if self.loss_over == "pairwise":
             return pairs_of(batch, scores)
         first = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)

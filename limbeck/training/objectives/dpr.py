@@ -21,4 +21,4 @@ class DPR(Contrastive):
     """
 
     name: ClassVar[str] = "dpr"
-    students: ClassVar[tuple[str, ...]] = ("dense", "colbert")
+    students: ClassVar[tuple[str, ...]] = ("dense", "adapter", "colbert")

@@ -46,6 +46,7 @@ class TCTColBERT(Objective):
     student_tau: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (self.tau > 0 and self.student_tau > 0):
             raise UsageError(
                 f"tau and student_tau must be above 0; got {self.tau} and {self.student_tau}"

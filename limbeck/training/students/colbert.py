@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from limbeck.errors import UsageError
 from limbeck.retrieval.encoders.folders import read_json
 from limbeck.training.modules import parts, readers
-from limbeck.training.students.student import Student, cut
+from limbeck.training.students.text import TextStudent, cut
 
 __all__ = ["ColBERTStudent", "is_colbert"]
 
@@ -19,7 +19,7 @@ _RELEASED = "HF_ColBERT"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColBERTStudent(Student):
+class ColBERTStudent(TextStudent):
     """A vector a token.
 
     Paper: Khattab and Zaharia, "ColBERT", arXiv 2004.12832, section 3.2.

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from limbeck.training.students.student import Student
+from limbeck.training.students.text import TextStudent
 
 __all__ = ["CrossEncoderStudent"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossEncoderStudent(Student):
+class CrossEncoderStudent(TextStudent):
     """A score a pair of query and document.
 
     Attributes:

@@ -13,13 +13,13 @@ from limbeck.retrieval.encoders.folders import read_json
 from limbeck.retrieval.encoders.stated import stated_prefixes
 from limbeck.training.modules import parts, readers
 from limbeck.training.students.colbert import is_colbert
-from limbeck.training.students.student import Student, cut
+from limbeck.training.students.text import TextStudent, cut
 
 __all__ = ["DenseStudent"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenseStudent(Student):
+class DenseStudent(TextStudent):
     """One vector a text.
 
     Attributes:

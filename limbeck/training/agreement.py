@@ -1,0 +1,96 @@
+"""How far a teacher's labels agree with people's: the share of pairs, and Cohen's kappa."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import DataError
+from limbeck.types import Qrels
+
+__all__ = ["Agreement", "agreement"]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of the pairs of query and document that both have judged.
+
+    Attributes:
+        n: how many they are.
+        share: on which both say relevant, or both say not.
+        kappa: Cohen's kappa of that, which is 0 where the share is what chance gives; NaN where
+            both say the same of all pairs.
+        kappa_graded: Cohen's kappa of the grades, each disagreement weighted by its square.
+    """
+
+    n: int
+    share: float
+    kappa: float
+    kappa_graded: float
+
+    def __str__(self) -> str:
+        """Return this in a line."""
+        return (
+            f"{self.n:,} pairs: {self.share:.3f} agree, kappa {self.kappa:.3f}, "
+            f"{self.kappa_graded:.3f} by grades"
+        )
+
+
+def agreement(
+    labels: Mapping[str, Mapping[str, float]], qrels: Qrels, *, at: int = 1, labels_at: float = 1
+) -> Agreement:
+    """Return how far labels agree with qrels.
+
+    Paper: Cohen, "A Coefficient of Agreement for Nominal Scales", 1960; with weights, 1968.
+
+    Args:
+        labels: query_id to doc_id to score; graded ones are compared as they are, others only by
+            whether they reach `labels_at`.
+        qrels: what people say.
+        at: the lowest grade of people that is relevant.
+        labels_at: the lowest label that is.
+
+    Raises:
+        DataError: no pair was judged by both.
+    """
+    pairs = [
+        (score, qrels.judgements[query_id][doc_id])
+        for query_id, scores in labels.items()
+        for doc_id, score in scores.items()
+        if doc_id in qrels.judgements.get(query_id, {})
+    ]
+    if not pairs:
+        raise DataError(
+            "labels and qrels must have pairs of query and document in common; they have none; "
+            "look whether they are of the same collection and split"
+        )
+    said, judged = np.array(pairs, dtype=np.float64).T
+    own, other = said >= labels_at, judged >= at
+    return Agreement(
+        n=len(pairs),
+        share=float((own == other).mean()),
+        kappa=_kappa(own.astype(np.int64), other.astype(np.int64)),
+        kappa_graded=_kappa(*_ranked(said, judged)),
+    )
+
+
+def _ranked(
+    said: NDArray[np.float64], judged: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return both as whole grades from 0, the nearest ones."""
+    lowest = min(said.min(), judged.min())
+    return np.rint(said - lowest).astype(np.int64), np.rint(judged - lowest).astype(np.int64)
+
+
+def _kappa(said: NDArray[np.int64], judged: NDArray[np.int64]) -> float:
+    """Return Cohen's kappa with squared weights, which for two classes is the plain one."""
+    n = int(max(said.max(), judged.max())) + 1
+    seen = np.zeros((n, n))
+    np.add.at(seen, (said, judged), 1.0)
+    weights = (np.arange(n)[:, None] - np.arange(n)[None, :]) ** 2
+    by_chance = np.outer(seen.sum(axis=1), seen.sum(axis=0)) / len(said)
+    missed = (weights * by_chance).sum()
+    return float(1.0 - (weights * seen).sum() / missed) if missed else float("nan")

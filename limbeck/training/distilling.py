@@ -1,0 +1,151 @@
+"""Distilling a pipeline: it teaches, a student learns, and what the student keeps is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from limbeck.artifact import write_atomically
+from limbeck.corpus import Corpus
+from limbeck.errors import LimbeckError, TrainingError, UsageError
+from limbeck.eval.datasets import Dataset
+from limbeck.eval.experiment import Experiment
+from limbeck.eval.report import write_report
+from limbeck.pipeline import Node
+from limbeck.retrieval.colbert import ColBERT
+from limbeck.retrieval.cross_encoder import CrossEncoder
+from limbeck.retrieval.dense import Dense
+from limbeck.training.diagnostics import certainty
+from limbeck.training.export import export_onnx
+from limbeck.training.folders import Folders
+from limbeck.training.journal import Journal
+from limbeck.training.labels import Labels
+from limbeck.training.lesson import Lesson
+from limbeck.training.loop import train
+from limbeck.training.recipe import Recipe
+from limbeck.training.retention import BASE, EXPORTED, STUDENT, TEACHER, Lessons, Retention
+from limbeck.training.retention_page import render_card
+from limbeck.training.teaching import Asked, asked, taught
+
+__all__ = ["distilled", "student_node"]
+
+_MEASURES = ("nDCG@10", "R@100")
+
+
+def distilled(
+    lesson: Lesson,
+    recipe: Recipe,
+    folder: Path,
+    out: Path,
+    *,
+    split: str = "test",
+    gate: float | None = None,
+) -> Retention:
+    """Return what a student keeps of a pipeline that taught it.
+
+    All steps go on where they were when they are called for again. Below `out` are then the labels,
+    the training run with its model, the report of an evaluation, and the card: retention.json and
+    retention.html.
+
+    Args:
+        lesson: who teaches what.
+        recipe: how the student learns it.
+        folder: the collection, in BEIR layout.
+        out: where everything is written.
+        split: that teacher, student and base are measured on.
+        gate: the retention to reach.
+
+    Raises:
+        LimbeckError: a step cannot be done, or a pipeline cannot be measured.
+    """
+    if split not in lesson.apart:
+        raise UsageError(
+            f"the split that is measured on must be kept apart; {split!r} is not among "
+            f"{', '.join(lesson.apart) or 'none'}; name it under teach.apart"
+        )
+    corpus = Corpus.load(folder)
+    given = asked(lesson, folder, corpus)
+    labels = taught(lesson, given, corpus, out)
+    data = dataclasses.replace(recipe.data, labels=out / "labels")
+    training = out / "training"
+    model = train(dataclasses.replace(recipe, data=data), folder, training).model
+    pipelines = _compared(lesson, recipe, model, out)
+    dataset = Dataset.load(folder, split, corpus=corpus)
+    report = Experiment(pipelines, [dataset], measures=_MEASURES, out=out / "report").run()
+    if report.failures:
+        raise TrainingError("; ".join(report.failures))
+    write_report(report, out / "report")
+    lessons = _lessons(labels, given, Folders(training, folder))
+    card = Retention(report.datasets[0], report.measures[0], lessons, gate)
+    write_atomically(out / "retention.html", render_card(card, report))
+    write_atomically(out / "retention.json", json.dumps(card.to_json(), indent=1) + "\n")
+    return card
+
+
+def _compared(lesson: Lesson, recipe: Recipe, model: Path, out: Path) -> dict[str, Node]:
+    """Return the pipelines that are measured, the teacher first."""
+    teacher = lesson.teacher
+    if lesson.candidates is not None:
+        teacher = lesson.candidates.top(lesson.depth) >> teacher
+    kind = recipe.model.name
+    held = {TEACHER: teacher, STUDENT: student_node(kind, str(model), lesson)}
+    if kind == "dense" and (exported := _exported(model, out / "exported")):
+        held[EXPORTED] = student_node(kind, str(exported), lesson)
+    return held | {BASE: _base(kind, recipe.model.base, lesson)}
+
+
+def _exported(model: Path, out: Path) -> Path | None:
+    """Return the folder of the student in 8 bits; None for one that cannot be exported."""
+    try:
+        if not out.is_dir():
+            export_onnx(model, out)
+    except LimbeckError:
+        return None
+    return out
+
+
+def student_node(kind: str, model: str, lesson: Lesson) -> Node:
+    """Return the pipeline that a trained student is.
+
+    Args:
+        kind: of student.
+        model: its folder.
+        lesson: whose candidates a cross-encoder puts in order.
+
+    Raises:
+        UsageError: a cross-encoder, and there are no candidates.
+    """
+    if kind in {"dense", "adapter"}:
+        return Dense(encoder=model)
+    if kind == "colbert":
+        return ColBERT(encoder=model)
+    if lesson.candidates is None:
+        raise UsageError(
+            "a cross-encoder must have hits to put in order; name candidates under teach"
+        )
+    return lesson.candidates.top(lesson.depth) >> CrossEncoder(model, depth=lesson.depth)
+
+
+def _base(kind: str, base: str, lesson: Lesson) -> Node:
+    """Return what the student was before; of a cross-encoder, what it puts in order."""
+    if kind == "cross-encoder":
+        assert lesson.candidates is not None, "student_node refuses this"
+        return lesson.candidates.top(lesson.depth)
+    return student_node(kind, base, lesson)
+
+
+def _lessons(labels: Labels, given: Asked, training: Folders) -> Lessons:
+    origin = labels.origin
+    steps = Journal(training.log).lines()
+    return Lessons(
+        n_queries=len(labels),
+        n_labels=len(labels.run.rows),
+        usd=origin.usage.usd + origin.usage.saved_usd,
+        teaching_s=origin.seconds,
+        training_s=float(sum(line.get("seconds", 0.0) for line in steps)),
+        n_apart=given.n_apart,
+        leaks=tuple(map(str, given.leaks)),
+        notes=origin.notes,
+        dark=dict(certainty(labels)) if labels.texts.more else {},
+    )

@@ -1,0 +1,30 @@
+"""A teacher's labels as a page: where its scores lie, what it is sure of, what was kept out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limbeck.eval.charts import histograms
+from limbeck.eval.page import page_template
+from limbeck.training.diagnostics import certainty, groups
+from limbeck.training.labels import Labels
+from limbeck.training.teaching import Asked
+
+__all__ = ["render_labels"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_labels(labels: Labels, given: Asked) -> str:
+    """Return the HTML of labels.
+
+    Args:
+        labels: all of them.
+        given: the queries that were asked about, and those that were kept out.
+    """
+    return page_template("labels.html.j2", _TEMPLATES).render(
+        labels=labels,
+        given=given,
+        plot=histograms(groups(labels)),
+        certainty=certainty(labels),
+    )

@@ -1,0 +1,99 @@
+"""The leak guard: no query of a split that is measured on may be taught, nor one all but equal.
+
+A student that was taught a test query, or its paraphrase, scores above what it can do. So every
+query is compared with those of the splits that are kept apart before a teacher, a student or a
+prompt sees it: training queries, written ones, and those that are shown as examples.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from limbeck.errors import UsageError
+from limbeck.retrieval.analysis import Analyzer
+from limbeck.types import Query
+
+__all__ = ["Leak", "LeakGuard"]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A query that was to be taught, and the one that is measured on.
+
+    Attributes:
+        query: that was kept out.
+        split: which is kept apart.
+        like: the query of that split.
+        similarity: of the two, in (0, 1]; 1 where their terms are the same.
+    """
+
+    query: Query
+    split: str
+    like: Query
+    similarity: float
+
+    def __str__(self) -> str:
+        """Return this in a line."""
+        return (
+            f"{self.query.query_id!r} ({self.query.text!r}) is {self.similarity:.2f} like "
+            f"{self.like.query_id!r} of {self.split} ({self.like.text!r})"
+        )
+
+
+class LeakGuard:
+    """Knows the queries that are kept apart.
+
+    Two queries are alike by the share of their terms that both have (Jaccard), of terms as BM25
+    has them: stemmed, without stop words, each once. A query of stop words alone is compared by its
+    folded words.
+    """
+
+    def __init__(self, apart: Mapping[str, Sequence[Query]], *, at_least: float = 0.9) -> None:
+        """Read the queries that are kept apart.
+
+        Args:
+            apart: by the name of their split.
+            at_least: the similarity from which two queries are too much alike.
+
+        Raises:
+            UsageError: the similarity is out of range.
+        """
+        if not 0.0 < at_least <= 1.0:
+            raise UsageError(f"at_least of the leak guard must lie in (0, 1]; got {at_least}")
+        self.at_least = at_least
+        self._analyse = Analyzer()
+        self._known = [(split, query) for split, queries in apart.items() for query in queries]
+        self._terms = [self._terms_of(query.text) for _, query in self._known]
+        self._holding: dict[str, list[int]] = defaultdict(list)
+        for place, terms in enumerate(self._terms):
+            for term in terms:
+                self._holding[term].append(place)
+
+    def __len__(self) -> int:
+        """Return how many queries are kept apart."""
+        return len(self._known)
+
+    def leak(self, query: Query) -> Leak | None:
+        """Return the query kept apart that is most like a query, None where none is alike."""
+        own = self._terms_of(query.text)
+        shared: dict[int, int] = defaultdict(int)
+        for term in own:
+            for place in self._holding.get(term, ()):
+                shared[place] += 1
+        likeness = ((n / len(own | self._terms[place]), -place) for place, n in shared.items())
+        similarity, negated = max(likeness, default=(0.0, 0))
+        if similarity < self.at_least:
+            return None
+        split, like = self._known[-negated]
+        return Leak(query, split, like, similarity)
+
+    def leaks(self, queries: Iterable[Query]) -> Iterator[Leak]:
+        """Yield what leaks."""
+        for query in queries:
+            if found := self.leak(query):
+                yield found
+
+    def _terms_of(self, text: str) -> frozenset[str]:
+        return frozenset(self._analyse(text)) or frozenset(text.casefold().split())

@@ -1,0 +1,98 @@
+"""A lesson: who teaches, which queries, about which passages. A spec file holds one as `teach`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from limbeck.errors import CheckError, Problem, UsageError
+from limbeck.pipeline import Given, Node
+from limbeck.training.dark import Dark
+from limbeck.training.questions import Source, Split
+
+__all__ = ["Lesson"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What a teacher is asked.
+
+    Attributes:
+        teacher: any pipeline; where `candidates` are given, one that reads a run, such as
+            [{cross-encoder: {...}}], and scores these.
+        queries: where they come from.
+        candidates: the pipeline whose hits are scored, with all positives. None: the teacher's own
+            hits; a positive that it did not find has the score of its last one.
+        depth: hits of each query that are scored.
+        dark: which dark examples are made, for a teacher that scores candidates.
+        apart: splits that are kept apart: what is like one of their queries is not taught.
+        alike: from which similarity on, in (0, 1].
+        seed: of what is drawn.
+    """
+
+    teacher: Node
+    queries: tuple[Source, ...] = (Split(),)
+    candidates: Node | None = None
+    depth: int = 50
+    dark: Dark | None = None
+    apart: tuple[str, ...] = ("test",)
+    alike: float = 0.9
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.depth < 1 or self.seed < 0:
+            raise UsageError(
+                f"depth must be 1 or more and seed 0 or more; got {self.depth} and {self.seed}"
+            )
+        if not self.queries:
+            raise UsageError("a lesson must have queries; got none; name a source")
+        for source in self.queries:
+            if isinstance(source, Split) and source.split in self.apart:
+                raise UsageError(
+                    f"queries of the split {source.split!r} must not be taught, for it is kept "
+                    "apart; teach another split, or keep others apart"
+                )
+        if self.dark is not None and self.candidates is None:
+            raise UsageError(
+                "dark examples must be scored by a teacher that reads a run; give candidates, and "
+                "as the teacher what scores them"
+            )
+        self._check_teacher()
+
+    def check(self) -> None:
+        """Run the static check of teacher and candidates: nothing is loaded, no money spent.
+
+        Raises:
+            CheckError: something does not fit; the error holds every finding.
+        """
+        problems: list[Problem] = []
+        given = Given()
+        if self.candidates is not None:
+            given = self.candidates.examine(given, "teach.candidates", problems)
+        self.teacher.examine(given, "teach.teacher", problems)
+        for number, source in enumerate(self.queries):
+            source.examine(f"teach.queries[{number}]", problems)
+        if problems:
+            raise CheckError(tuple(problems))
+
+    def _check_teacher(self) -> None:
+        """Raise UsageError unless the teacher begins where it is asked to."""
+        reads = _reads_a_run(self.teacher)
+        if self.candidates is None and reads:
+            raise UsageError(
+                "a teacher must end in a run of its own; this one reads one; give candidates, or "
+                "begin it with a retriever"
+            )
+        if self.candidates is not None and not reads:
+            raise UsageError(
+                "a teacher of candidates must read a run; this one makes its own; leave candidates "
+                "out, or give the reranker alone"
+            )
+
+
+def _reads_a_run(node: Node) -> bool:
+    """Return whether the static check finds more that is wrong where nothing was retrieved."""
+    alone: list[Problem] = []
+    behind: list[Problem] = []
+    node.examine(Given(), "teacher", alone)
+    node.examine(Given("given"), "teacher", behind)
+    return len(alone) > len(behind)

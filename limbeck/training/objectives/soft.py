@@ -1,0 +1,178 @@
+"""What a teacher's labels tell a student: one term of a loss, over lists of its own passages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from limbeck.errors import UsageError
+from limbeck.training.batches import NO_PASSAGE, Batch
+from limbeck.training.calibration import RANKS, as_logits, fitted_tau
+from limbeck.training.examples import Examples
+from limbeck.training.labels import Labels
+from limbeck.training.losses import list_net, listwise_kl, margin_mse, rank_net
+from limbeck.types import UNIT_KINDS
+
+__all__ = ["SoftLabels"]
+
+Loss = Literal["kl", "margin-mse", "rank-net", "list-net"]
+
+_BY_SOFTMAX = ("kl", "list-net")
+
+
+@dataclass(kw_only=True)
+class SoftLabels:
+    """How a teacher's labels are learned; a mixin of objectives.
+
+    The labels of a query's own passages are compared with the student's scores of them. Passages
+    that the teacher said nothing of take no part, and a query with fewer than two others neither.
+    Probabilities are turned into logits first, and orders into 1 / rank; rank-net takes orders.
+
+    Papers: Lin et al., TCT-ColBERT, RepL4NLP 2021 (kl, the teacher's distribution as the target);
+    Hofstätter et al., arXiv 2010.02666 (margin-mse); Sun et al., RankGPT, arXiv 2304.09542
+    (rank-net). That the temperature is fitted is our choice.
+
+    Attributes:
+        by: the loss.
+        soft: its weight.
+        teacher_tau: the teacher's scores are divided by it (kl, list-net); None: it is fitted.
+        entropy: of the teacher's soft labels that it is fitted to, from the lowest, 0, to the
+            highest, 1, that a temperature can make it.
+        student_tau: the student's scores are divided by it; None: by the tau of the method.
+        scale: the teacher's margins are multiplied by it (margin-mse).
+    """
+
+    by: Loss = "kl"
+    soft: float = 1.0
+    teacher_tau: float | None = None
+    entropy: float = 0.5
+    student_tau: float | None = None
+    scale: float | None = None
+
+    def check_soft(self) -> None:
+        """Raise UsageError where a parameter is out of range, or belongs to another loss."""
+        self._labels: Labels | None = None
+        self._tau = 1.0
+        if self.by not in get_args(Loss):
+            raise UsageError(f"by must be one of {', '.join(get_args(Loss))}; got {self.by!r}")
+        for name in ("soft", "teacher_tau", "student_tau", "scale"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name} must be above 0; got {value}")
+        if not 0.0 < self.entropy < 1.0:
+            raise UsageError(f"entropy must lie in (0, 1); got {self.entropy}")
+        if self.teacher_tau is not None and self.by not in _BY_SOFTMAX:
+            raise UsageError(f"teacher_tau belongs to kl and list-net; got it with {self.by}")
+        if self.scale is not None and self.by != "margin-mse":
+            raise UsageError(f"scale belongs to margin-mse; got it with {self.by}")
+
+    def learn_scale(self, examples: Examples, batches: Sequence[Batch]) -> None:
+        """Take the labels, and fit the temperature to lists as they are trained on.
+
+        Raises:
+            UsageError: there are no labels, or the loss cannot take their kind of score.
+            DataError: the labels tell no passages apart.
+        """
+        if examples.labels is None:
+            raise UsageError(
+                "a teacher's labels must be there to distil; name their folder as data.labels, "
+                "which `limbeck teach` writes"
+            )
+        self._labels = examples.labels
+        self._check_kind(self._labels.run.kind)
+        if self.by in _BY_SOFTMAX:
+            told, where = self._looked_at(batches)
+            self._tau = self.teacher_tau or fitted_tau(told, where, entropy=self.entropy)
+
+    def _check_kind(self, kind: str) -> None:
+        if self.by != "margin-mse":
+            return
+        if kind in RANKS:
+            raise UsageError(
+                f"margin-mse must have scores; labels of the kind {kind} are an order; take "
+                "rank-net"
+            )
+        if kind in UNIT_KINDS - {"probability"} and self.scale is None:
+            raise UsageError(
+                f"margin-mse must have a teacher on the scale of the student; labels of the kind "
+                f"{kind} lie in [0, 1]; give scale, or take kl"
+            )
+
+    def _looked_at(self, batches: Sequence[Batch]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the teacher's logits of the lists of some batches, and which are there."""
+        width = max(self.lists(batch).shape[1] for batch in batches)
+        parts = [_widened(self.lists(batch), width) for batch in batches]
+        queries = np.concatenate([batch.queries for batch in batches])
+        return self.told(queries, np.concatenate(parts))
+
+    def lists(self, batch: Batch) -> NDArray[np.int64]:
+        """Return the rows that are compared for each query, its positive first.
+
+        Shape (n_queries, n_passages); NO_PASSAGE where a query has fewer.
+        """
+        return batch.passages
+
+    def told(
+        self, queries: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the teacher's logits of passages of queries, and where there are any."""
+        assert self._labels is not None
+        scores = self._labels.of(queries, rows)
+        where = ~np.isnan(scores)
+        where &= where.sum(axis=1, keepdims=True) > 1
+        return as_logits(scores, self._labels.run.kind, where), where
+
+    @property
+    def teacher_scale(self) -> float:
+        """What the teacher's scores are divided by."""
+        return self._tau
+
+    @property
+    def found(self) -> dict[str, float]:
+        """What was fitted."""
+        return {"teacher_tau": self._tau} if self.by in _BY_SOFTMAX else {}
+
+    def soft_loss(
+        self, batch: Batch, scores: Tensor, *, tau: float, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the term of a batch.
+
+        Args:
+            batch: whose lists are compared.
+            scores: the student's, of the shape of the lists.
+            tau: of the student where none of its own is given.
+            weights: of each query, shape (n_queries,).
+        """
+        told, there = self.told(batch.queries, self.lists(batch))
+        heard = np.flatnonzero(there.any(axis=1))
+        if not len(heard):
+            return scores[:, :0].sum()
+        where = torch.from_numpy(there[heard]).to(scores.device)
+        teacher = torch.from_numpy(told[heard]).to(scores.device, scores.dtype)
+        places = torch.from_numpy(heard).to(scores.device)
+        counted = None if weights is None else weights[places]
+        student = scores[places] / (self.student_tau or tau)
+        share = len(heard) / len(scores)
+        return share * self.soft * self._term(student, teacher, where, counted)
+
+    def _term(
+        self, student: Tensor, teacher: Tensor, where: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        if self.by == "margin-mse":
+            scaled = teacher * (self.scale or 1.0)
+            return margin_mse(student, scaled, where=where, weights=weights)
+        if self.by == "rank-net":
+            return rank_net(student, -teacher, where=where, weights=weights)
+        if self.by == "list-net":
+            return list_net(student, teacher, tau=self._tau, where=where, weights=weights)
+        return listwise_kl(student, teacher, tau=self._tau, where=where, weights=weights)
+
+
+def _widened(rows: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    return np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=NO_PASSAGE)

@@ -1,0 +1,320 @@
+"""Teaching: a lesson in, a teacher's labels out, part by part, so that nothing is asked twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.agents.asking import Prompting
+from limbeck.agents.shots import read_shots
+from limbeck.corpus import Corpus
+from limbeck.errors import DataError, UsageError
+from limbeck.eval.datasets import Dataset
+from limbeck.fingerprint import digest, fingerprint
+from limbeck.meter import metered
+from limbeck.pipeline import Node
+from limbeck.progress import track
+from limbeck.training.extended import Extended
+from limbeck.training.folders import alone
+from limbeck.training.labels import Labels, Origin
+from limbeck.training.leaks import Leak, LeakGuard
+from limbeck.training.lesson import Lesson
+from limbeck.training.questions import Question, Written
+from limbeck.types import Document, Query, Run
+
+__all__ = ["Asked", "asked", "taught"]
+
+_TOGETHER = 64
+"""Queries of a part: what a kill costs at most, and enough for a server to be busy."""
+
+_NAMES = ("encoder", "model")
+"""Of the parameters that name a model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The queries of a lesson.
+
+    Attributes:
+        questions: each with its positives.
+        sources: where each is from.
+        leaks: what was kept out, as it is like a query that is measured on.
+        n_apart: queries that are kept apart.
+    """
+
+    questions: tuple[Question, ...]
+    sources: tuple[str, ...]
+    leaks: tuple[Leak, ...]
+    n_apart: int
+
+
+def asked(lesson: Lesson, folder: Path, corpus: Corpus) -> Asked:
+    """Return the queries of a lesson, without those that leak.
+
+    Args:
+        lesson: which sources, and which splits are kept apart.
+        folder: the collection, in BEIR layout.
+        corpus: its documents.
+
+    Raises:
+        CheckError: the static check refuses teacher, candidates or sources.
+        DataError: a source gives none, all leak, or a split that is kept apart is not there.
+        UsageError: examples that are shown to an LLM leak.
+    """
+    lesson.check()
+    apart = {name: Dataset.load(folder, name, corpus=corpus).queries for name in lesson.apart}
+    guard = LeakGuard(apart, at_least=lesson.alike)
+    _require_clean_examples(lesson, guard)
+    kept: dict[str, tuple[Question, str]] = {}
+    leaks: list[Leak] = []
+    for source in lesson.queries:
+        for question in source.questions(folder, corpus, seed=lesson.seed):
+            if leak := guard.leak(question.query):
+                leaks.append(leak)
+            else:
+                kept.setdefault(question.query.query_id, (question, source.name))
+    if not kept:
+        raise DataError(
+            f"a lesson must have queries; all {len(leaks):,} are like queries that are kept apart; "
+            "name another source"
+        )
+    questions, sources = zip(*kept.values(), strict=True)
+    return Asked(questions, sources, tuple(leaks), len(guard))
+
+
+def _require_clean_examples(lesson: Lesson, guard: LeakGuard) -> None:
+    """Raise UsageError where examples that an LLM is shown hold a query that is kept apart."""
+    written = [source.of for source in lesson.queries if isinstance(source, Written)]
+    asking = [lesson.teacher, *filter(None, [lesson.candidates]), *written]
+    files = {getattr(node, "examples", None) for each in asking for node in each.walk()}
+    for file in sorted(file for file in files if isinstance(file, Path)):
+        shown = [
+            Query(f"{file.name}:{n}", each.query) for n, each in enumerate(read_shots(file), 1)
+        ]
+        if leak := next(guard.leaks(shown), None):
+            raise UsageError(
+                f"examples must not be like a query that is kept apart; in {file} {leak}; take it "
+                "out"
+            )
+
+
+def taught(lesson: Lesson, given: Asked, corpus: Corpus, out: Path) -> Labels:
+    """Return a teacher's labels of the queries of a lesson; they are written to a folder.
+
+    Queries are asked about in parts. A part that was done is not asked about again, whatever ended
+    the attempt; the labels are there when all parts are.
+
+    Args:
+        lesson: whom to ask, and about which passages.
+        given: the queries.
+        corpus: the documents.
+        out: the folder of the labels.
+
+    Raises:
+        UsageError: the folder holds the labels of another lesson, or is in use; or the teacher
+            leaves out passages that it was to score.
+    """
+    lesson = _bound(lesson, corpus)
+    identity = _identity(lesson, given, corpus)
+    with alone(out):
+        labels = out / "labels"
+        if labels.is_dir():
+            return _found(labels, corpus, identity)
+        parts = out / "parts" / identity
+        ranges = _ranges(len(given.questions))
+        made = [
+            _part(lesson, given, corpus, places, parts / f"{places.start:08d}", identity)
+            for places in track(ranges, label="parts of the queries taught", total=len(ranges))
+        ]
+        whole = Labels.joined(made)
+        whole.save(labels)
+        shutil.rmtree(out / "parts")
+        return whole
+
+
+def _bound(lesson: Lesson, corpus: Corpus) -> Lesson:
+    candidates = lesson.candidates and lesson.candidates.bind(corpus)
+    return dataclasses.replace(lesson, teacher=lesson.teacher.bind(corpus), candidates=candidates)
+
+
+def _identity(lesson: Lesson, given: Asked, corpus: Corpus) -> str:
+    """Return the digest of all that labels follow from."""
+    told = [
+        [question.query, question.positives.tolist(), source]
+        for question, source in zip(given.questions, given.sources, strict=True)
+    ]
+    nodes = [lesson.teacher.fingerprint, lesson.candidates and lesson.candidates.fingerprint]
+    how = [lesson.depth, lesson.dark, lesson.seed]
+    return digest(corpus.fingerprint, fingerprint([nodes, how, told]))
+
+
+def _found(folder: Path, corpus: Corpus, identity: str) -> Labels:
+    found = Labels.load(folder, corpus)
+    if found.identity != identity:
+        raise UsageError(
+            f"{folder} must be free, or hold the labels of this lesson; it holds those of another; "
+            "give another folder, or remove it"
+        )
+    return found
+
+
+def _ranges(n: int) -> list[range]:
+    return [range(start, min(start + _TOGETHER, n)) for start in range(0, n, _TOGETHER)]
+
+
+def _part(
+    lesson: Lesson, given: Asked, corpus: Corpus, places: range, folder: Path, identity: str
+) -> Labels:
+    """Return the labels of some queries, asked for now or in an earlier attempt."""
+    if folder.is_dir():
+        return Labels.load(folder, corpus)
+    questions = given.questions[places.start : places.stop]
+    began = time.perf_counter()
+    with metered() as meter:
+        run = _scored(lesson, questions, corpus)
+    origin = Origin(
+        lesson.teacher.name,
+        lesson.teacher.fingerprint,
+        *_named(lesson.teacher),
+        meter.usage,
+        time.perf_counter() - began,
+        tuple(meter.notes.items()),
+    )
+    made = Labels(
+        tuple(question.query for question in questions),
+        given.sources[places.start : places.stop],
+        tuple(question.positives for question in questions),
+        run,
+        origin,
+        identity,
+    )
+    made.save(folder)
+    return made
+
+
+def _named(teacher: Node) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the models that a teacher names, and the digests of its prompts."""
+    nodes = list(teacher.walk())
+    prompting = [node for node in nodes if isinstance(node, Prompting)]
+    models = [node.llm.model for node in prompting]
+    models += [str(getattr(node, name)) for node in nodes for name in _NAMES if hasattr(node, name)]
+    prompts = [fingerprint(node.prompt) for node in prompting]
+    return tuple(dict.fromkeys(models)), tuple(dict.fromkeys(prompts))
+
+
+def _scored(lesson: Lesson, questions: Sequence[Question], corpus: Corpus) -> Run:
+    """Return the teacher's scores of the passages of some queries."""
+    queries = [question.query for question in questions]
+    if lesson.candidates is None:
+        return _with_positives(lesson.teacher.top(lesson.depth)(queries), questions, corpus)
+    found: Run = lesson.candidates.top(lesson.depth)(queries)
+    listed = [_listed(found, place, question) for place, question in enumerate(questions)]
+    dark = [
+        _dark(lesson, question, rows, corpus)
+        for question, rows in zip(questions, listed, strict=True)
+    ]
+    texts = Extended(corpus, [text for own in dark for text in own])
+    shown = _shown(lesson, questions, listed, dark, texts)
+    scored: Run = lesson.teacher(queries, shown)
+    if len(scored.rows) != len(shown.rows):
+        raise UsageError(
+            f"a teacher must score all that it is given, {len(shown.rows):,} passages; it scored "
+            f"{len(scored.rows):,}; raise its depth to {int(np.diff(shown.bounds).max())} or more"
+        )
+    return _between(scored, questions) if lesson.dark and lesson.dark.between else scored
+
+
+def _listed(found: Run, place: int, question: Question) -> NDArray[np.int64]:
+    """Return the rows that are scored for a query: candidates, and positives not among them."""
+    own = found.rows[found.segment(place)].astype(np.int64)
+    return np.concatenate([own, np.setdiff1d(question.positives, own)])
+
+
+def _dark(
+    lesson: Lesson, question: Question, rows: NDArray[np.int64], corpus: Corpus
+) -> list[Document]:
+    """Return the dark examples of a query; its negatives are its candidates."""
+    if lesson.dark is None:
+        return []
+    query = question.query
+    negatives = np.setdiff1d(rows, question.positives)
+    return lesson.dark.of(
+        query.query_id,
+        query.text,
+        [corpus.document(row) for row in question.positives.tolist()],
+        [corpus.document(row) for row in negatives.tolist()],
+        _rng(lesson, query),
+    )
+
+
+def _rng(lesson: Lesson, query: Query) -> np.random.Generator:
+    return np.random.default_rng([lesson.seed, *query.query_id.encode()])
+
+
+def _shown(
+    lesson: Lesson,
+    questions: Sequence[Question],
+    listed: Sequence[NDArray[np.int64]],
+    dark: Sequence[Sequence[Document]],
+    texts: Extended,
+) -> Run:
+    """Return what the teacher is shown: candidates in their order, dark examples anywhere."""
+    shown: list[NDArray[np.int64]] = []
+    for question, rows, own in zip(questions, listed, dark, strict=True):
+        made = np.array([texts.row(text.doc_id) for text in own], dtype=np.int64)
+        rng = _rng(lesson, question.query)
+        shown.append(np.insert(rows, rng.integers(len(rows) + 1, size=len(made)), made))
+    bounds = np.cumsum([0, *map(len, shown)], dtype=np.int64)
+    falling = [np.arange(len(rows), 0, -1) for rows in shown]
+    return Run(
+        tuple(question.query.query_id for question in questions),
+        bounds,
+        np.concatenate(shown).astype(np.int32),
+        np.concatenate(falling).astype(np.float32),
+        "rank",
+        texts,
+    )
+
+
+def _between(run: Run, questions: Sequence[Question]) -> Run:
+    """Return a run without the dark examples that are not between negatives and positives."""
+    assert isinstance(run.corpus, Extended)
+    n = len(run.corpus.corpus)
+    kept = np.ones(len(run.rows), dtype=bool)
+    for place, question in enumerate(questions):
+        where = run.segment(place)
+        rows, scores = run.rows[where], run.scores[where]
+        is_positive, is_dark = np.isin(rows, question.positives), rows >= n
+        best = scores[is_positive].max(initial=-np.inf)
+        worst = scores[~is_positive & ~is_dark].max(initial=-np.inf)
+        kept[where] = ~is_dark | ((scores < best) & (scores > worst))
+    return run.select(kept)
+
+
+def _with_positives(run: Run, questions: Sequence[Question], corpus: Corpus) -> Run:
+    """Return a run with each query's positives; those not found have its last score."""
+    rows: list[NDArray[np.int64]] = []
+    scores: list[NDArray[np.float32]] = []
+    for place, question in enumerate(questions):
+        where = run.segment(place)
+        missing = np.setdiff1d(question.positives, run.rows[where])
+        last = run.scores[where][-1:].repeat(len(missing))
+        if len(last) < len(missing):  # nothing was found
+            missing, last = missing[:0], last[:0]
+        rows.append(np.concatenate([run.rows[where], missing]))
+        scores.append(np.concatenate([run.scores[where], last]))
+    return Run.ranked(
+        run.query_ids,
+        np.cumsum([0, *map(len, rows)], dtype=np.int64),
+        np.concatenate(rows),
+        np.concatenate(scores),
+        kind=run.kind,
+        corpus=Extended(corpus, ()),
+    )

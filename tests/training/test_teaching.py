@@ -1,0 +1,299 @@
+"""Teaching: who is asked, about what, once; what leaks is not; what is half done goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from limbeck.agents.doc2query import Doc2Query
+from limbeck.agents.pointwise import Pointwise
+from limbeck.corpus import Corpus
+from limbeck.errors import CheckError, DataError, UsageError
+from limbeck.eval.datasets import Dataset
+from limbeck.llm.model import LLM
+from limbeck.meter import Usage, charge, note
+from limbeck.pipeline import Reranker
+from limbeck.retrieval.bm25 import BM25
+from limbeck.retrieval.expansion import Expander, Written
+from limbeck.retrieval.scorer import Scorer
+from limbeck.training import teaching
+from limbeck.training.dark import Dark
+from limbeck.training.lesson import Lesson
+from limbeck.training.questions import Sentences, Split, Titles
+from limbeck.training.questions import Written as WrittenQueries
+from limbeck.training.teaching import asked, taught
+from limbeck.types import Query, Run
+
+TAUGHT = 47
+"""Queries of the tiny world's split train but one, which has the words of one of dev."""
+
+
+@dataclass(frozen=True)
+class Teacher(Scorer):
+    """Scores a passage by how many of its words are "tell" of the query's topic, and counts."""
+
+    name: ClassVar[str] = "counting"
+
+    seen: list[str] = field(default_factory=list, compare=False)
+
+    @property
+    def kind(self) -> str:
+        return "logit"
+
+    def scores(self, queries: Sequence[Query], run: Run) -> np.ndarray:
+        self.seen.extend(query.query_id for query in queries)
+        charge(Usage(calls=len(run.rows), usd=0.001 * len(run.rows)))
+        note("an answer was guessed")
+        made = np.zeros(len(run.rows), dtype=np.float32)
+        for place, query in enumerate(queries):
+            topic = query.text.split()[0].replace("ask", "tell")
+            where = run.segment(place)
+            texts = [run.corpus.document(row).text.split() for row in run.rows[where].tolist()]
+            made[where] = [words.count(topic) - 0.01 * words.count("[MASK]") for words in texts]
+        return made
+
+
+def lesson(**given) -> Lesson:
+    usual = {"teacher": Teacher(), "candidates": BM25(k=60), "depth": 5, "apart": ("dev",)}
+    return Lesson(**usual | given)
+
+
+def made(folder, out, given=None):
+    of = given or lesson()
+    corpus = Corpus.load(folder)
+    return taught(of, asked(of, folder, corpus), corpus, out)
+
+
+def test_candidates_and_positives_are_scored_and_written(folder, tmp_path):
+    labels = made(folder, tmp_path)
+    assert len(labels) == TAUGHT
+    assert set(labels.sources) == {"split"}
+    for place, positives in enumerate(labels.positives):
+        rows = labels.run.rows[labels.run.segment(place)]
+        assert 5 <= len(rows) <= 7
+        assert np.isin(positives, rows).all(), "positives that BM25 did not find are scored too"
+        scores = labels.of(np.array([place]), positives[None])
+        assert (scores == 1.0).all()
+    assert labels.run.kind == "logit"
+    assert labels.origin.usage.calls == len(labels.run.rows)
+    assert labels.origin.usage.usd == pytest.approx(0.001 * len(labels.run.rows))
+    assert dict(labels.origin.notes) == {"an answer was guessed": 1}
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_pipeline_teaches_by_its_own_run_and_a_positive_it_missed_stands_last(folder, tmp_path):
+    labels = made(folder, tmp_path, lesson(teacher=BM25(k=60), candidates=None, depth=4))
+    assert labels.run.kind == "bm25"
+    n_added = 0
+    for place, positives in enumerate(labels.positives):
+        where = labels.run.segment(place)
+        found = BM25(k=4).bind(Corpus.load(folder))([labels.queries[place]])
+        added = np.setdiff1d(labels.run.rows[where], found.rows)
+        assert np.isin(added, positives).all()
+        assert (labels.of(np.array([place]), added[None]) == found.scores[-1]).all()
+        n_added += len(added)
+    assert n_added > 10, "BM25 finds documents by chance here"
+
+
+def test_nothing_is_asked_twice(folder, tmp_path, monkeypatch):
+    """A kill between two parts costs none of those that were done."""
+    monkeypatch.setattr(teaching, "_TOGETHER", 10)
+    whole = made(folder, tmp_path / "whole")
+    teacher = Teacher()
+    real, n_parts = teaching.Labels.save, 0
+
+    def save(labels, where):
+        nonlocal n_parts
+        n_parts += 1
+        if n_parts == 3:
+            raise KeyboardInterrupt
+        real(labels, where)
+
+    monkeypatch.setattr(teaching.Labels, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        made(folder, tmp_path / "cut", lesson(teacher=teacher))
+    assert len(teacher.seen) == 30
+    again = made(folder, tmp_path / "cut", lesson(teacher=teacher))
+    assert len(teacher.seen) == 30 + TAUGHT - 20, "two parts of ten were kept"
+    assert again.digest == whole.digest
+    third = made(folder, tmp_path / "cut", lesson(teacher=teacher))
+    assert len(teacher.seen) == 10 + TAUGHT
+    assert third.digest == whole.digest
+
+
+def test_a_folder_is_one_lessons(folder, tmp_path):
+    made(folder, tmp_path)
+    with pytest.raises(UsageError, match="holds those of another"):
+        made(folder, tmp_path, lesson(depth=6))
+
+
+def test_what_is_like_a_query_kept_apart_is_not_taught(folder, tmp_path):
+    corpus = Corpus.load(folder)
+    given = asked(lesson(), folder, corpus)
+    (leak,) = given.leaks
+    assert set(leak.query.text.split()) == set(leak.like.text.split())
+    assert len(given.questions) == TAUGHT
+    assert leak.query not in [question.query for question in given.questions]
+    assert given.n_apart == 24
+    with pytest.raises(UsageError, match="must not be taught, for it is kept apart"):
+        lesson(queries=(Split(split="dev"),))
+    with pytest.raises(DataError, match="all 48 are like"):
+        asked(lesson(alike=0.01), folder, corpus)
+
+
+def test_dark_examples_are_scored_and_belong_to_their_query(folder, tmp_path):
+    labels = made(folder, tmp_path, lesson(dark=Dark(reinforced=2, noisy=1)))
+    for place, rows in enumerate(labels.dark):
+        assert len(rows) == 3
+        assert (rows >= len(labels.texts.corpus)).all()
+        assert not np.isnan(labels.of(np.array([place]), rows[None])).any()
+        names = {labels.texts.document(row).doc_id for row in rows.tolist()}
+        query_id = labels.queries[place].query_id
+        assert names == {f"dark-{query_id}-{kind}" for kind in ("r0", "r1", "n0")}
+    assert (labels.candidates.rows < len(labels.texts.corpus)).all()
+
+
+def test_only_what_lies_between_is_kept_where_that_is_asked_for(folder, tmp_path):
+    of = lesson(dark=Dark(reinforced=3, noisy=3, between=True))
+    labels = made(folder, tmp_path, of)
+    n_kept = sum(map(len, labels.dark))
+    assert 0 < n_kept < 6 * len(labels)
+    for place, rows in enumerate(labels.dark):
+        best = labels.of(np.array([place]), labels.positives[place][None]).max()
+        others = np.setdiff1d(
+            labels.candidates.rows[labels.candidates.segment(place)], labels.positives[place]
+        )
+        worst = labels.of(np.array([place]), others[None].astype(np.int64)).max()
+        scores = labels.of(np.array([place]), rows[None])
+        assert ((scores < best) & (scores > worst)).all()
+
+
+def test_a_teacher_that_leaves_passages_out_is_refused(folder, tmp_path):
+    with pytest.raises(UsageError, match="raise its depth to 7 or more"):
+        made(folder, tmp_path, lesson(teacher=Teacher(depth=3)))
+
+
+@dataclass(frozen=True)
+class Reads(Reranker):
+    name: ClassVar[str] = "reads"
+
+    def rerank(self, queries: Sequence[Query], run: Run) -> Run:
+        return run
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"candidates": None}, "must end in a run of its own"),
+        ({"teacher": BM25()}, "this one makes its own"),
+        ({"teacher": BM25(), "candidates": None, "dark": Dark()}, "give candidates"),
+        ({"depth": 0}, "depth must be 1 or more"),
+        ({"queries": ()}, "must have queries"),
+    ],
+)
+def test_a_lesson_that_cannot_be_given_is_refused(given, why):
+    with pytest.raises(UsageError, match=why):
+        lesson(**given)
+
+
+# Queries made from documents.
+
+
+@dataclass(frozen=True)
+class Writer(Expander):
+    name: ClassVar[str] = "writer"
+
+    def write(self, corpus: Corpus) -> list[Written]:
+        return [
+            Written((document.text.split()[0], "common", document.text.split()[0]))
+            for document in corpus.documents()
+        ]
+
+
+def sources(folder, *queries):
+    corpus = Corpus.load(folder)
+    return asked(lesson(queries=queries), folder, corpus), corpus
+
+
+def test_titles_and_sentences_ask_for_their_own_document(folder):
+    given, corpus = sources(folder, Titles(), Sentences(words=(2, 9)))
+    assert set(given.sources) == {"titles", "sentences"}
+    assert len(given.questions) == 96
+    for question, source in zip(given.questions, given.sources, strict=True):
+        document = corpus.document(int(question.positives[0]))
+        assert question.query.query_id.startswith(f"{source}-{document.doc_id}-")
+        assert question.query.text in (document.title if source == "titles" else document.text)
+
+
+def test_so_many_are_drawn_and_always_the_same(folder):
+    given, _ = sources(folder, Titles(n=7))
+    assert len(given.questions) == 7
+    again, _ = sources(folder, Titles(n=7))
+    assert [q.query for q in again.questions] == [q.query for q in given.questions]
+
+
+def test_written_queries_are_each_once_and_of_the_documents_drawn(folder):
+    given, _ = sources(folder, WrittenQueries(of=Writer(), documents=5))
+    assert len(given.questions) == 10, "a text that was written twice counts once"
+    rows = {int(question.positives[0]) for question in given.questions}
+    assert len(rows) == 5
+
+
+def test_a_made_query_stays_where_its_document_is_found_again(folder):
+    """Promptagator's round trip: "common" finds any document, "tell7" those of its topic."""
+    given, _ = sources(folder, WrittenQueries(of=Writer(), found_by=BM25(), within=2))
+    kept = [question.query.text for question in given.questions]
+    assert sum(text.startswith("tell") for text in kept) == 48
+    assert sum(text == "common" for text in kept) == 2
+
+
+def test_a_source_without_queries_says_so(folder):
+    with pytest.raises(DataError, match="sentences must give queries to teach with"):
+        sources(folder, Sentences(words=(90, 99)))
+    with pytest.raises(UsageError, match="n of titles must be 1 or more"):
+        Titles(n=0)
+    with pytest.raises(UsageError, match="within of titles must be 1 or more"):
+        Titles(within=0)
+
+
+def test_labels_are_gone_when_their_folder_is(folder, tmp_path):
+    made(folder, tmp_path)
+    shutil.rmtree(tmp_path / "labels")
+    teacher = Teacher()
+    made(folder, tmp_path, lesson(teacher=teacher))
+    assert len(teacher.seen) == TAUGHT
+
+
+def test_examples_that_leak_are_refused(folder, tmp_path):
+    llm = LLM("scripted:writer", replies=("tell3",))
+    corpus = Corpus.load(folder)
+    (dev, *_) = Dataset.load(folder, "dev").queries
+    file = tmp_path / "examples.jsonl"
+
+    def write(*queries: str):
+        lines = [json.dumps({"query": query, "passage": "tell1"}) for query in queries]
+        file.write_text("\n".join(lines) + "\n")
+        writer = Doc2Query(llm, n=1, task="examples", examples=file, shots=1)
+        return asked(lesson(queries=(WrittenQueries(of=writer, n=3),)), folder, corpus)
+
+    assert {q.query.text for q in write("about other things").questions} == {"tell3"}
+    with pytest.raises(UsageError, match=r"in .*examples.jsonl 'examples.jsonl:2' \("):
+        write("about other things", dev.text)
+
+
+def test_the_static_check_runs_before_anything_is_asked(folder, tmp_path):
+    llm = LLM("openai:gpt-x", api_key="${env:NO_SUCH_KEY}")
+    given = lesson(
+        teacher=Pointwise(llm),
+        queries=(WrittenQueries(of=Doc2Query(llm), found_by=BM25() >> Pointwise(llm)),),
+    )
+    with pytest.raises(CheckError) as error:
+        asked(given, folder, Corpus.load(folder))
+    places = {problem.place for problem in error.value.problems}
+    assert places == {"teach.teacher", "teach.queries[0].of", "teach.queries[0].found_by[1]"}
