@@ -2,6 +2,7 @@
 
 import limbeck.cli.llm
 import limbeck.cli.specs
+import limbeck.cli.teach
 import limbeck.cli.train  # noqa: F401 - each adds its commands to the root
 from limbeck.cli.app import main
 

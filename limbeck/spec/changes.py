@@ -20,7 +20,7 @@ def changed(root: Entry, section: str, changes: Iterable[str]) -> Entry:
 
     Args:
         root: the document.
-        section: that the keys are in.
+        section: that the keys are in; "" where they begin with it.
         changes: each `key=value`, the key with dots for what is nested, the value in YAML.
 
     Raises:
@@ -34,7 +34,7 @@ def changed(root: Entry, section: str, changes: Iterable[str]) -> Entry:
                 f"a change must be key=value; got {change!r}; write optimiser.rate=2e-5"
             )
         given = _by_hand(parse(value or "null", name=f"{key}="))
-        root = _with(root, [section, *key.split(".")], given)
+        root = _with(root, [*filter(None, [section]), *key.split(".")], given)
     return root
 
 

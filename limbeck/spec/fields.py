@@ -113,6 +113,8 @@ class Fields:
         return plain(entry, hint, place, self._findings)
 
     def _path(self, entry: Entry, place: str) -> Path:
+        if entry.line == BY_HAND and isinstance(entry.value, str):
+            return Path(entry.value)
         return path_below(self._folder, entry, place, self._findings)
 
     def model(self, name: str, entry: Entry, place: str, find: Callable[[str, Path], _T]) -> _T:

@@ -11,7 +11,7 @@ from limbeck.retrieval.encoders.folders import is_path
 
 __all__ = ["BUILT_IN", "MODEL_FIELDS", "below", "found", "found_anywhere"]
 
-MODEL_FIELDS = frozenset({"base", "encoder", "model", "teacher", "tokenizer_from"})
+MODEL_FIELDS = frozenset({"align_to", "base", "encoder", "model", "teacher", "tokenizer_from"})
 """Parameters that hold the name of a model or its path."""
 
 BUILT_IN = frozenset({MINILM, "pieces", *llamacpp.PACKAGED})

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from limbeck.corpus import Corpus
 from limbeck.errors import LimbeckError, SpecError
@@ -18,36 +18,37 @@ from limbeck.spec.changes import changed
 from limbeck.spec.document import Entry, parse
 from limbeck.spec.fields import Fields
 from limbeck.spec.findings import Findings, Refused, near
+from limbeck.spec.lessons import read_lesson
 from limbeck.spec.models import BUILT_IN, below, found
 from limbeck.spec.recipes import read_recipe
 from limbeck.spec.spec import NAME, Spec
 from limbeck.spec.values import path_below
 from limbeck.types import Documents
 
-if TYPE_CHECKING:
-    from limbeck.training.recipe import Recipe
-
 __all__ = ["read"]
 
 _VERSION = 1
-_SECTIONS = ("limbeck", "llms", "corpora", "indexes", "pipelines", "train")
+_SECTIONS = ("limbeck", "llms", "corpora", "indexes", "pipelines", "teach", "train")
 _T = TypeVar("_T")
 
 
-def read(text: str, *, folder: Path, file: str, changes: Iterable[str] = ()) -> Spec:
+def read(
+    text: str, *, folder: Path, file: str, changes: Iterable[str] = (), section: str = "train"
+) -> Spec:
     """Return the spec of a YAML text.
 
     Args:
         text: the YAML.
         folder: what relative paths start from.
         file: the file's name, for messages.
-        changes: `key=value` of the section `train`.
+        changes: `key=value`.
+        section: that the keys are in; "" where they begin with it.
 
     Raises:
         SpecError: it is no spec; the error holds every finding.
         UsageError: a change has another form.
     """
-    return _Reader(changed(parse(text, name=file), "train", changes), folder, file).spec()
+    return _Reader(changed(parse(text, name=file), section, changes), folder, file).spec()
 
 
 class _Reader:
@@ -75,7 +76,8 @@ class _Reader:
         self._head()
         llms, corpora, indexes = self._llms, self._corpora, self._indexes
         pipelines = {name: self._pipeline(name) for name in self._section("pipelines")}
-        recipe = self._recipe()
+        lesson = self._training("teach", read_lesson)
+        recipe = self._training("train", read_recipe)
         if not pipelines and "train" not in self._lines and not self._findings.problems:
             self._findings.find(
                 "pipelines", self._root, "a spec must have pipelines; it has none", "add one"
@@ -87,6 +89,7 @@ class _Reader:
             corpora=corpora,
             indexes=indexes,
             pipelines={name: node for name, node in pipelines.items() if node is not None},
+            lesson=lesson,
             recipe=recipe,
             folder=self._folder,
             file=self._file,
@@ -355,13 +358,14 @@ class _Reader:
             raise self._findings.refused(place, entry, str(error)) from None
         return self._fields.made(cls, values, entry, place)
 
-    def _recipe(self) -> Recipe | None:
-        entry = typing.cast("dict[str, Entry]", self._root.value).get("train")
+    def _training(self, section: str, read: Callable[[Entry, Fields, Findings], _T]) -> _T | None:
+        """Return what a section about training says; None where it is not there, or refused."""
+        entry = typing.cast("dict[str, Entry]", self._root.value).get(section)
         if entry is None:
             return None
-        self._lines["train"] = entry.line
+        self._lines[section] = entry.line
         try:
-            return read_recipe(entry, self._fields, self._findings)
+            return read(entry, self._fields, self._findings)
         except Refused as refused:
             self._findings.problems.append(refused.problem)
             return None

@@ -16,6 +16,7 @@ from limbeck.llm.model import LLM
 from limbeck.pipeline import Given, Node, Retriever
 
 if TYPE_CHECKING:
+    from limbeck.training.lesson import Lesson
     from limbeck.training.recipe import Recipe
 
 __all__ = ["NAME", "Spec", "parameters"]
@@ -33,6 +34,7 @@ class Spec:
         corpora: corpora by name; each is read once, to learn its ids and its fingerprint.
         indexes: retrievers by name; one that names no corpus is built for each collection.
         pipelines: nodes by name, in the order of the file.
+        lesson: what a teacher is asked, the section `teach`; None where there is none.
         recipe: how a model is trained, the section `train`; None where there is none, or no torch.
         folder: what relative paths start from; nothing outside it is reached.
         file: the name of the file, for messages.
@@ -42,18 +44,22 @@ class Spec:
     corpora: Mapping[str, Corpus] = field(default_factory=dict)
     indexes: Mapping[str, Retriever] = field(default_factory=dict)
     pipelines: Mapping[str, Node] = field(default_factory=dict)
+    lesson: Lesson | None = None
     recipe: Recipe | None = None
     folder: Path = field(default=Path(), compare=False)
     file: str = field(default="spec", compare=False)
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @staticmethod
-    def load(path: str | os.PathLike[str], changes: Iterable[str] = ()) -> Spec:
+    def load(
+        path: str | os.PathLike[str], changes: Iterable[str] = (), *, section: str = "train"
+    ) -> Spec:
         """Return the spec of a file.
 
         Args:
             path: the file.
-            changes: `key=value` of the section `train`, which stand above what the file says.
+            changes: `key=value`, which stand above what the file says.
+            section: that the keys are in; "" where they begin with it.
 
         Raises:
             SpecError: the file cannot be read as a spec; the error holds every finding.
@@ -67,7 +73,9 @@ class Spec:
         except (OSError, UnicodeDecodeError) as error:
             came = getattr(error, "strerror", None) or error
             raise UsageError(f"a spec must be a readable YAML file; {given}: {came}") from None
-        return read(text, folder=given.resolve().parent, file=given.name, changes=changes)
+        return read(
+            text, folder=given.resolve().parent, file=given.name, changes=changes, section=section
+        )
 
     @staticmethod
     def loads(text: str, *, folder: str | os.PathLike[str] = ".") -> Spec:

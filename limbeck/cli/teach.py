@@ -1,0 +1,190 @@
+"""Commands that make a student of a pipeline: let it teach, and distil it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from limbeck.cli.app import closing, noted, root, with_progress
+from limbeck.errors import TrainingError, UsageError
+
+if TYPE_CHECKING:
+    from limbeck.spec.spec import Spec
+    from limbeck.training.labels import Labels
+    from limbeck.training.lesson import Lesson
+    from limbeck.training.retention import Retention
+    from limbeck.training.teaching import Asked
+
+__all__ = ["distill", "teach"]
+
+_SPEC = click.argument("spec", type=click.Path(path_type=Path))
+_CHANGES = click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
+_DATA = click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A collection in BEIR layout.",
+)
+_OUT = click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder of what is made."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+
+
+@root.command("teach")
+@_SPEC
+@_CHANGES
+@_DATA
+@_OUT
+@_JSON
+@with_progress
+def teach(
+    spec: Path,
+    changes: tuple[str, ...],
+    data: Path,
+    out: Path,
+    as_json: bool,  # noqa: FBT001 - click passes it by name
+) -> None:
+    """Let a pipeline of SPEC label passages, as its section `teach` says.
+
+    KEY=VALUE changes a parameter of that section, as depth=20. Labels are written to OUT/labels,
+    and how they look to OUT/labels.html. What was labelled before a stop is not asked about again.
+    """
+    from limbeck.artifact import write_atomically
+    from limbeck.corpus import Corpus
+    from limbeck.spec.spec import Spec
+    from limbeck.training.labels_page import render_labels
+    from limbeck.training.teaching import asked, taught
+
+    read = Spec.load(spec, changes, section="teach")
+    lesson = _lesson(read, spec)
+    corpus = Corpus.load(data)
+    with closing(read), noted():
+        given = asked(lesson, data, corpus)
+        labels = taught(lesson, given, corpus, out)
+    write_atomically(out / "labels.html", render_labels(labels, given))
+    told = _told(labels, given)
+    if as_json:
+        click.echo(json.dumps(told | {"labels": str(out / "labels")}))
+        return
+    click.echo(
+        f"{out / 'labels'}: {told['n_labels']:,} labels of {told['n_queries']:,} queries, kind "
+        f"{told['kind']}, in {told['seconds']:,.0f} s, for {told['usd']:.4f} USD"
+    )
+    click.echo(_guarded(given))
+    for name, value in told["certainty"].items():
+        click.echo(f"  {name}: {value:.4g}")
+
+
+def _lesson(spec: Spec, file: Path) -> Lesson:
+    if spec.lesson is None:
+        raise UsageError(f"{file} must have a section `teach`; it has none; add one")
+    return spec.lesson
+
+
+def _told(labels: Labels, given: Asked) -> dict[str, Any]:
+    from limbeck.training.diagnostics import certainty
+
+    usage = labels.origin.usage
+    return {
+        "n_queries": len(labels),
+        "n_labels": len(labels.run.rows),
+        "kind": labels.run.kind,
+        "seconds": labels.origin.seconds,
+        "usd": usage.usd + usage.saved_usd,
+        "leaks": [str(leak) for leak in given.leaks],
+        "n_apart": given.n_apart,
+        "certainty": dict(certainty(labels)),
+    }
+
+
+def _guarded(given: Asked) -> str:
+    """Return what the leak guard found, in lines."""
+    if not given.leaks:
+        return f"leak guard: clean, of {given.n_apart:,} queries that are kept apart"
+    shown = [f"  {leak}" for leak in given.leaks]
+    head = (
+        f"leak guard: {len(shown):,} queries were kept out, as they are like some of the "
+        f"{given.n_apart:,} that are kept apart"
+    )
+    return "\n".join([head, *shown])
+
+
+@root.command("distill")
+@_SPEC
+@_CHANGES
+@_DATA
+@_OUT
+@click.option("--split", default="test", show_default=True, help="What all are measured on.")
+@click.option(
+    "--gate", type=click.FloatRange(min=0.0), help="The retention to reach, as .95; else exit 1."
+)
+@_JSON
+@with_progress
+def distill(
+    spec: Path,
+    changes: tuple[str, ...],
+    data: Path,
+    out: Path,
+    split: str,
+    gate: float | None,
+    as_json: bool,  # noqa: FBT001 - click passes it by name
+) -> None:
+    """Make a student of a pipeline of SPEC, and measure what it keeps of its teacher.
+
+    The sections `teach` and `train` say how. KEY=VALUE changes a parameter of either, as
+    teach.depth=20 or train.epochs=3. Below OUT are then the labels, the model, the report, the
+    retention card, and spec.yaml, in which the student stands where the teacher stood. A run that
+    was stopped goes on when the same command is given again.
+    """
+    from limbeck.retrieval.encoders.folders import require_torch
+    from limbeck.spec.spec import Spec
+
+    require_torch("distill", extra="training")
+    read = Spec.load(spec, changes, section="")
+    lesson = _lesson(read, spec)
+    if read.recipe is None:
+        raise UsageError(f"{spec} must have a section `train`; it has none; add one")
+    from limbeck.training.distilling import distilled
+
+    with closing(read), noted():
+        card = distilled(lesson, read.recipe, data, out, split=split, gate=gate)
+    _replace(read, lesson, read.recipe.model.name, out)
+    if as_json:
+        click.echo(json.dumps(card.to_json()))
+    else:
+        _tell(card, out)
+    if not card.passes:
+        raise TrainingError(
+            f"a student must keep {gate:.1%} of its teacher's {card.measure}; it keeps "
+            f"{card.retention:.1%}; train longer, teach more queries, or lower the gate"
+        )
+
+
+def _replace(spec: Spec, lesson: Lesson, kind: str, out: Path) -> None:
+    """Write the spec in which the student stands where the teacher stood."""
+    from limbeck.artifact import write_atomically
+    from limbeck.spec.spec import Spec
+    from limbeck.training.distilling import student_node
+
+    student = student_node(kind, "training/model", lesson)
+    replaced = {
+        name: student if node == lesson.teacher else node for name, node in spec.pipelines.items()
+    }
+    if student not in replaced.values():
+        replaced["student"] = student
+    write_atomically(out / "spec.yaml", Spec.of(replaced, folder=out).dump())
+
+
+def _tell(card: Retention, out: Path) -> None:
+    for pipeline in card.result.pipelines:
+        score = pipeline.scores[card.measure]
+        click.echo(
+            f"{pipeline.name}: {card.measure} {score.mean:.4f} ({score.low:.3f} to "
+            f"{score.high:.3f}), {pipeline.ms_per_query:.1f} ms a query"
+        )
+    kept = "" if card.gain_kept is None else f", {card.gain_kept:.0%} of its gain"
+    click.echo(f"retention {card.retention:.1%}{kept}; {out / 'retention.html'}")
