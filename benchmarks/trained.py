@@ -16,7 +16,6 @@ from limbeck.eval.measures import evaluate
 from limbeck.training.journal import Journal
 from limbeck.training.loop import train
 from limbeck.training.networks import Computing, PairNetwork, network
-from limbeck.training.reading import read_texts
 from limbeck.training.recipe import Recipe
 from limbeck.training.searching import reranked, searched
 from limbeck.training.students import Student
@@ -52,7 +51,7 @@ def curve(out: Path) -> str:
 def run_of(student: Student, dataset: Dataset, *, given: Run | None = None, k: int = 100) -> Run:
     """Return what a trained model finds in the whole corpus, or its order of a run's hits."""
     held = network(student.load(), _BF16, frozen=True)
-    read_texts(held, dataset.corpus, dataset.queries, separator=student.between)
+    held.read(dataset.corpus, dataset.queries, separator=student.between)
     places = np.arange(len(dataset.queries))
     if isinstance(held, PairNetwork):
         assert given is not None
