@@ -127,9 +127,10 @@ class Doc2Query(Expander, Prompting):
         )
 
     @cached_property
-    def _examples(self) -> str:
-        """All that is shown beside the document; a query that stands there is no answer."""
-        return (self.prompt.user + self._written_out).casefold()
+    def _examples(self) -> frozenset[str]:
+        """What stands behind a label, as "Query: ", in the examples: no answer repeats it."""
+        lines = (self.prompt.user + self._written_out).splitlines()
+        return frozenset(line.partition(": ")[2].strip().casefold() for line in lines)
 
     def content(self) -> object:
         """Return the template and the drawn examples."""

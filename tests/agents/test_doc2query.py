@@ -199,12 +199,12 @@ def test_a_query_that_only_repeats_an_example_is_dropped():
 
     def copies(messages, sample):
         is_b = "Postings" in messages[-1].content
-        return "so what" if is_b else "Marmot heart rate during hibernation"
+        return "marmot heart rate" if is_b else "Marmot heart rate during hibernation"
 
     node = Doc2Query(_llm(copies), n=1, task="inpars")
     with metered() as meter:
         written = [texts for texts in _texts(node).values() if texts]
-    assert written == [("so what",)]
+    assert written == [("marmot heart rate",)], "a part of an example is a query like others"
     assert meter.notes == {
         "doc2query: fewer than 1 queries of a document (no query in the answer)": 1
     }
