@@ -45,7 +45,6 @@ from limbeck.training.objectives.dpr import DPR
 from limbeck.training.optimisers import Optimising
 from limbeck.training.questions import Split
 from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe
-from limbeck.training.scores import all_scores
 from limbeck.training.students import CrossEncoderStudent, DenseStudent
 from limbeck.training.teaching import asked, taught
 
@@ -160,14 +159,11 @@ class Mixed(Distil):
 
     share: float = 0.35
 
-    def loss(self, batch: Batch, vectors: Mapping[str, Vectors]) -> Tensor:
-        """Return the mean over queries."""
-        scores_ = all_scores(vectors["queries"], vectors["passages"])
-        own = scores_.gather(1, torch.from_numpy(batch.places).to(scores_.device))
+    def listed_scores(self, batch: Batch, own: Tensor, vectors: Mapping[str, Vectors]) -> Tensor:
+        """Return the scores of own passages, and of the mixtures behind them."""
+        del batch, vectors
         mixed = self.share * own[:, :1] + (1 - self.share) * own[:, 1 : 1 + _MORE]
-        lists = torch.cat([own, mixed], dim=1)
-        soft = self.soft_loss(batch, lists, tau=self.tau)
-        return self.other_loss(batch, scores_, vectors) + soft
+        return torch.cat([own, mixed], dim=1)
 
     def told(
         self, queries: NDArray[np.int64], rows: NDArray[np.int64]

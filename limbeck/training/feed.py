@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,9 +67,10 @@ class Feed:
         """Return the steps of so many epochs, of so many batches each."""
         return sum(len(self._batches.epoch(n)) for n in range(epochs)) // accumulated
 
-    def first(self, n: int) -> list[Batch]:
-        """Return the first n batches, with the first negatives; the run does not move on."""
-        return [self._batch(chosen, 0, self._first) for chosen in self._batches.epoch(0)[:n]]
+    def first(self, n: int) -> Iterator[Batch]:
+        """Yield the first n batches, with the first negatives; the run does not move on."""
+        for chosen in self._batches.epoch(0)[:n]:
+            yield self._batch(chosen, 0, self._first)
 
     def adopt(self, version: int) -> None:
         """Draw negatives from another version, from the next batch on, and note what it lacks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -63,12 +63,12 @@ class Objective(ABC):
         del computing
         return {}
 
-    def begin(self, examples: Examples, batches: Sequence[Batch], n_steps: int) -> None:
+    def begin(self, examples: Examples, batches: Iterable[Batch], n_steps: int) -> None:
         """Look at what is trained on, before the first step.
 
         Args:
             examples: all of them.
-            batches: some, as they will come.
+            batches: some, as they will come; those that are not looked at are not drawn.
             n_steps: of the whole run.
         """
         del examples, batches, n_steps

@@ -281,7 +281,7 @@ def test_a_query_that_is_not_distilled_yet_moves_nothing():
     assert objective.state() == {"done": 1.0}
     other = begun(Adam(pace=Pace(share=0.5)))
     other.load_state(objective.state())
-    assert other._weights(batch(), made["queries"].values).tolist() == [1.0, 1.0, 1.0]
+    assert other.weights(batch()).tolist() == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
@@ -16,11 +16,12 @@ from limbeck.training.batches import NO_PASSAGE, Batch
 from limbeck.training.calibration import confidences, entropies
 from limbeck.training.diagnostics import lists_of
 from limbeck.training.examples import Examples
+from limbeck.training.labels import Labels
 from limbeck.training.networks import Vectors
 from limbeck.training.objective import View
 from limbeck.training.objectives.distil import Distil
 from limbeck.training.objectives.progress import Progress
-from limbeck.training.scores import all_scores, own_scores
+from limbeck.training.scores import own_scores
 
 __all__ = ["Adam", "Pace"]
 
@@ -111,25 +112,35 @@ class Adam(Progress, Distil):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._dark: Sequence[NDArray[np.int64]] = ()
+        self._dark: NDArray[np.int64] = np.zeros((0, 0), dtype=np.int64)
         self._sure: NDArray[np.float64] = np.zeros(0)
 
-    def begin(self, examples: Examples, batches: Sequence[Batch], n_steps: int) -> None:
+    def begin(self, examples: Examples, batches: Iterable[Batch], n_steps: int) -> None:
         """Take the dark examples, fit the temperature, and see how sure the teacher is.
 
         Raises:
             UsageError: no query has a dark example.
         """
-        assert examples.labels is None or len(examples.labels) == len(examples.queries)
-        if examples.labels is not None and self.dark:
-            self._dark = examples.labels.dark
-            if not any(map(len, self._dark)):
-                raise UsageError(
-                    "adam must have dark examples; the labels hold none; teach with `dark`, or set "
-                    "dark: false"
-                )
+        if examples.labels is not None:
+            self._dark = self._dark_of(examples.labels)
         super().begin(examples, batches, n_steps)
         self._sure = self._confidences(examples)
+
+    def _dark_of(self, labels: Labels) -> NDArray[np.int64]:
+        """Return the dark examples of each query, shape (n_queries, most); NO_PASSAGE behind."""
+        if not self.dark:
+            return np.full((len(labels), 0), NO_PASSAGE)
+        own = labels.dark
+        most = max(map(len, own), default=0)
+        if not most:
+            raise UsageError(
+                "adam must have dark examples; the labels hold none; teach with `dark`, or set "
+                "dark: false"
+            )
+        rows = np.full((len(own), most), NO_PASSAGE)
+        for place, each in enumerate(own):
+            rows[place, : len(each)] = each
+        return rows
 
     def _confidences(self, examples: Examples) -> NDArray[np.float64]:
         """Return how sure the teacher is of each query, by all its candidates and no dark example.
@@ -151,40 +162,27 @@ class Adam(Progress, Distil):
 
     def lists(self, batch: Batch) -> NDArray[np.int64]:
         """Return each query's passages and, behind them, its dark examples."""
-        return np.concatenate([super().lists(batch), self._own_dark(batch)], axis=1)
-
-    def _own_dark(self, batch: Batch) -> NDArray[np.int64]:
-        """Return the dark examples of each query of a batch, shape (n_queries, most)."""
-        own = [self._dark[query] for query in batch.queries.tolist()] if self._dark else []
-        rows = np.full((len(batch.queries), max(map(len, own), default=0)), NO_PASSAGE)
-        for place, each in enumerate(own):
-            rows[place, : len(each)] = each
-        return rows
+        return np.concatenate([super().lists(batch), self._dark[batch.queries]], axis=1)
 
     def views(self, batch: Batch) -> dict[str, View]:
         """Return the queries, all passages, and the dark examples."""
-        dark = self._own_dark(batch)
+        dark = self._dark[batch.queries]
         rows = np.unique(dark[dark != NO_PASSAGE])
         held = {"dark": View("document", rows)} if len(rows) else {}
         return super().views(batch) | held
 
-    def loss(self, batch: Batch, vectors: Mapping[str, Vectors]) -> Tensor:
-        """Return the mean over queries."""
-        scores = all_scores(vectors["queries"], vectors["passages"])
-        own = scores.gather(1, torch.from_numpy(batch.places).to(scores.device))
-        if "dark" in vectors:
-            own = torch.cat([own, self._dark_scores(batch, vectors)], dim=1)
-        soft = self.soft_loss(batch, own, tau=self.tau, weights=self._weights(batch, own))
-        return self.other_loss(batch, scores, vectors) + soft
-
-    def _dark_scores(self, batch: Batch, vectors: Mapping[str, Vectors]) -> Tensor:
-        dark = self._own_dark(batch)
+    def listed_scores(self, batch: Batch, own: Tensor, vectors: Mapping[str, Vectors]) -> Tensor:
+        """Return the scores of each query's passages and of its dark examples."""
+        dark = self._dark[batch.queries]
+        if "dark" not in vectors:
+            return torch.cat([own, own.new_zeros(dark.shape)], dim=1)
         rows = np.unique(dark[dark != NO_PASSAGE])
         places = np.searchsorted(rows, np.where(dark != NO_PASSAGE, dark, rows[0]))
-        return own_scores(vectors["queries"], vectors["dark"], places)
+        scores = own_scores(vectors["queries"], vectors["dark"], places)
+        return torch.cat([own, scores], dim=1)
 
-    def _weights(self, batch: Batch, scores: Tensor) -> Tensor | None:
+    def weights(self, batch: Batch) -> Tensor | None:
+        """Return what each query counts at this point of the run."""
         if self.pace is None:
             return None
-        weights = self.pace.weights(self._sure, self.done)[batch.queries]
-        return torch.from_numpy(weights).to(scores.device)
+        return torch.from_numpy(self.pace.weights(self._sure, self.done)[batch.queries])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -49,7 +49,7 @@ class ANCE(Pairwise):
             raise UsageError("max_p must go without in_batch; got both; leave one of them out")
         self._spans: NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)
 
-    def begin(self, examples: Examples, batches: Sequence[Batch], n_steps: int) -> None:
+    def begin(self, examples: Examples, batches: Iterable[Batch], n_steps: int) -> None:
         """Learn which passages are of one document.
 
         Raises:

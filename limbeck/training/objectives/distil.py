@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,7 +29,6 @@ class Distil(SoftLabels, Contrastive):
     weights, is common practice.
 
     Attributes:
-        hard: the weight of InfoNCE; 0: the teacher alone is listened to.
         align_to: an encoder, whose vectors a dense student's are drawn to besides.
         align: the weight of that.
     """
@@ -38,23 +37,18 @@ class Distil(SoftLabels, Contrastive):
     students: ClassVar[tuple[str, ...]] = ("dense", "adapter", "colbert")
     needs_negatives: ClassVar[bool] = True
 
-    hard: float = 1.0
     align_to: str | None = None
     align: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_soft()
-        if not (self.hard >= 0 and self.align > 0):
-            raise UsageError(
-                f"hard must be 0 or more and align above 0; got {self.hard} and {self.align}"
-            )
+        if not self.align > 0:
+            raise UsageError(f"align must be above 0; got {self.align}")
         self._alignment: Alignment | None = None
 
-    def begin(self, examples: Examples, batches: Sequence[Batch], n_steps: int) -> None:
-        """Take the labels, and fit their temperature."""
+    def begin(self, examples: Examples, batches: Iterable[Batch], n_steps: int) -> None:
+        """Take the labels, fit their temperature, and encode what is drawn to an encoder."""
         super().begin(examples, batches, n_steps)
-        self.learn_scale(examples, batches)
         if self.align_to is not None:
             self._alignment = Alignment(self.align_to, examples)
 
@@ -62,25 +56,30 @@ class Distil(SoftLabels, Contrastive):
         """Return the mean over queries."""
         scores = all_scores(vectors["queries"], vectors["passages"])
         own = scores.gather(1, torch.from_numpy(batch.places).to(scores.device))
-        other = self.other_loss(batch, scores, vectors)
-        return other + self.soft_loss(batch, own, tau=self.tau)
+        listed = self.listed_scores(batch, own, vectors)
+        weights = self.weights(batch)
+        if weights is not None:
+            weights = weights.to(scores.device)
+        loss = self.soft_loss(batch, listed, tau=self.tau, weights=weights)
+        if self.hard:
+            loss = loss + self.hard * self.in_batch_loss(batch, scores)
+        if self._alignment is not None:
+            drawn = self._alignment.loss(batch, vectors["queries"], vectors["passages"])
+            loss = loss + self.align * drawn
+        return loss
 
-    def other_loss(self, batch: Batch, scores: Tensor, vectors: Mapping[str, Vectors]) -> Tensor:
-        """Return what does not come from the teacher's labels.
+    def listed_scores(self, batch: Batch, own: Tensor, vectors: Mapping[str, Vectors]) -> Tensor:
+        """Return the scores of the lists that the teacher's term compares.
 
         Args:
             batch: of the step.
-            scores: of all its passages, shape (n_queries, n_rows).
-            vectors: of its views.
+            own: the scores of each query's own passages, shape (n_queries, n_passages).
+            vectors: of all views.
         """
-        hard = self.hard_loss(batch, scores)
-        if self._alignment is None:
-            return hard
-        drawn = self._alignment.loss(batch, vectors["queries"], vectors["passages"])
-        return hard + self.align * drawn
+        del batch, vectors
+        return own
 
-    def hard_loss(self, batch: Batch, scores: Tensor) -> Tensor:
-        """Return the term of what is labelled, of scores of shape (n_queries, n_rows)."""
-        if not self.hard:
-            return scores.new_zeros(())
-        return self.hard * self.in_batch_loss(batch, scores)
+    def weights(self, batch: Batch) -> Tensor | None:
+        """Return what each query of a batch counts in the teacher's term; None: 1."""
+        del batch
+        return None

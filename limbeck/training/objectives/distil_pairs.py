@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from limbeck.errors import UsageError
 from limbeck.training.batches import Batch
-from limbeck.training.examples import Examples
 from limbeck.training.networks import Vectors
 from limbeck.training.objectives.cross_encoder import CrossEncoder
 from limbeck.training.objectives.soft import SoftLabels
@@ -23,25 +21,11 @@ class DistilPairs(SoftLabels, CrossEncoder):
     """hard x the cross-encoder's own loss + soft x the teacher's term, over own passages.
 
     Papers: those of the terms (`SoftLabels`, `CrossEncoder`).
-
-    Attributes:
-        hard: the weight of what is labelled; 0: the teacher alone is listened to.
     """
 
     name: ClassVar[str] = "distil-cross-encoder"
 
     hard: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_soft()
-        if not self.hard >= 0:
-            raise UsageError(f"hard must be 0 or more; got {self.hard}")
-
-    def begin(self, examples: Examples, batches: Sequence[Batch], n_steps: int) -> None:
-        """Take the labels, and fit their temperature."""
-        super().begin(examples, batches, n_steps)
-        self.learn_scale(examples, batches)
 
     def loss(self, batch: Batch, vectors: Mapping[str, Vectors]) -> Tensor:
         """Return the mean over queries."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from limbeck.training.batches import Batch
 from limbeck.training.examples import Examples
@@ -23,7 +23,7 @@ class Progress(Objective):
         self.done = 0.0
         self._n_steps = 1
 
-    def begin(self, examples: Examples, batches: Sequence[Batch], n_steps: int) -> None:
+    def begin(self, examples: Examples, batches: Iterable[Batch], n_steps: int) -> None:
         """Learn how long the run is."""
         super().begin(examples, batches, n_steps)
         self._n_steps = n_steps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -17,6 +17,7 @@ from limbeck.training.calibration import RANKS, as_logits, fitted_tau
 from limbeck.training.examples import Examples
 from limbeck.training.labels import Labels
 from limbeck.training.losses import list_net, listwise_kl, margin_mse, rank_net
+from limbeck.training.objective import Objective
 from limbeck.types import UNIT_KINDS
 
 __all__ = ["SoftLabels"]
@@ -27,8 +28,8 @@ _BY_SOFTMAX = ("kl", "list-net")
 
 
 @dataclass(kw_only=True)
-class SoftLabels:
-    """How a teacher's labels are learned; a mixin of objectives.
+class SoftLabels(Objective):
+    """How a teacher's labels are learned; a mixin of methods, whose own loss it stands beside.
 
     The labels of a query's own passages are compared with the student's scores of them. Passages
     that the teacher said nothing of take no part, and a query with fewer than two others neither.
@@ -41,6 +42,7 @@ class SoftLabels:
     Attributes:
         by: the loss.
         soft: its weight.
+        hard: the weight of the method's own loss; 0: the teacher alone is listened to.
         teacher_tau: the teacher's scores are divided by it (kl, list-net); None: it is fitted.
         entropy: of the teacher's soft labels that it is fitted to, from the lowest, 0, to the
             highest, 1, that a temperature can make it.
@@ -50,13 +52,14 @@ class SoftLabels:
 
     by: Loss = "kl"
     soft: float = 1.0
+    hard: float = 1.0
     teacher_tau: float | None = None
     entropy: float = 0.5
     student_tau: float | None = None
     scale: float | None = None
 
-    def check_soft(self) -> None:
-        """Raise UsageError where a parameter is out of range, or belongs to another loss."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._labels: Labels | None = None
         self._tau = 1.0
         if self.by not in get_args(Loss):
@@ -65,6 +68,8 @@ class SoftLabels:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be above 0; got {value}")
+        if not self.hard >= 0:
+            raise UsageError(f"hard must be 0 or more; got {self.hard}")
         if not 0.0 < self.entropy < 1.0:
             raise UsageError(f"entropy must lie in (0, 1); got {self.entropy}")
         if self.teacher_tau is not None and self.by not in _BY_SOFTMAX:
@@ -72,13 +77,14 @@ class SoftLabels:
         if self.scale is not None and self.by != "margin-mse":
             raise UsageError(f"scale belongs to margin-mse; got it with {self.by}")
 
-    def learn_scale(self, examples: Examples, batches: Sequence[Batch]) -> None:
+    def begin(self, examples: Examples, batches: Iterable[Batch], n_steps: int) -> None:
         """Take the labels, and fit the temperature to lists as they are trained on.
 
         Raises:
             UsageError: there are no labels, or the loss cannot take their kind of score.
             DataError: the labels tell no passages apart.
         """
+        super().begin(examples, batches, n_steps)
         if examples.labels is None:
             raise UsageError(
                 "a teacher's labels must be there to distil; name their folder as data.labels, "
@@ -87,7 +93,7 @@ class SoftLabels:
         self._labels = examples.labels
         self._check_kind(self._labels.run.kind)
         if self.by in _BY_SOFTMAX:
-            told, where = self._looked_at(batches)
+            told, where = self._looked_at(list(batches))
             self._tau = self.teacher_tau or fitted_tau(told, where, entropy=self.entropy)
 
     def _check_kind(self, kind: str) -> None:
@@ -104,12 +110,12 @@ class SoftLabels:
                 f"{kind} lie in [0, 1]; give scale, or take kl"
             )
 
-    def _looked_at(self, batches: Sequence[Batch]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _looked_at(self, batches: list[Batch]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return the teacher's logits of the lists of some batches, and which are there."""
-        width = max(self.lists(batch).shape[1] for batch in batches)
-        parts = [_widened(self.lists(batch), width) for batch in batches]
+        lists = [self.lists(batch) for batch in batches]
+        width = max(rows.shape[1] for rows in lists)
         queries = np.concatenate([batch.queries for batch in batches])
-        return self.told(queries, np.concatenate(parts))
+        return self.told(queries, np.concatenate([_widened(rows, width) for rows in lists]))
 
     def lists(self, batch: Batch) -> NDArray[np.int64]:
         """Return the rows that are compared for each query, its positive first.
