@@ -51,20 +51,17 @@ def inner_encoder(folder: Path) -> str:
     return os.fspath(beside.resolve()) if beside.is_dir() else stated
 
 
-def write_adapter(
-    folder: Path, matrix: NDArray[np.float32], *, encoder: str, of: Encoder, place: Path
-) -> None:
+def write_adapter(folder: Path, matrix: NDArray[np.float32], *, encoder: str, of: Encoder) -> None:
     """Write an adapter into a folder.
 
     Args:
         folder: that is written.
         matrix: what query vectors are multiplied with, shape (dim, dim).
-        encoder: its name, or its folder.
+        encoder: its name, or its folder, which is named as it is reached from the one written.
         of: the encoder, to be told from others.
-        place: where the folder will lie; an encoder's folder is named as it is reached from there.
     """
     is_folder = Path(encoder).is_dir()
-    named = os.path.relpath(Path(encoder).resolve(), place.resolve()) if is_folder else encoder
+    named = os.path.relpath(Path(encoder).resolve(), folder.resolve()) if is_folder else encoder
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / _MATRIX, matrix.astype(np.float32), allow_pickle=False)
     told = {"encoder": named, "fingerprint": of.fingerprint, "similarity": of.similarity}

@@ -52,8 +52,7 @@ class Adapter(nn.Module):
         """Write the adapter, as `Dense` reads it."""
         del create_model_card
         matrix = (torch.eye(len(self.down)) + self.change).detach().cpu().numpy()
-        place = Path(folder).parent / "model"
-        write_adapter(Path(folder), matrix, encoder=self.base, of=self.encoder, place=place)
+        write_adapter(Path(folder), matrix, encoder=self.base, of=self.encoder)
 
 
 class AdapterNetwork(Network):
@@ -75,7 +74,7 @@ class AdapterNetwork(Network):
         for side, vectors in found.items():
             is_cosine = encoder.similarity == "cosine"
             self._vectors[side] = unit(vectors) if is_cosine else vectors
-            self.tables[side] = TokenTable.of([np.array([n]) for n in range(len(vectors))])
+            self.tables[side] = _numbers(len(vectors))
 
     def kin(self, side: Side) -> str:
         """Return the side."""
@@ -90,3 +89,8 @@ class AdapterNetwork(Network):
         turned = self.model(vectors)
         is_cosine = self.model.encoder.similarity == "cosine"
         return Vectors(functional.normalize(turned, dim=1) if is_cosine else turned)
+
+
+def _numbers(n: int) -> TokenTable:
+    """Return the table of n texts, each of which has its number as its one token."""
+    return TokenTable(np.arange(n), np.ones(n, np.uint8), np.arange(n + 1))
