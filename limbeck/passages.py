@@ -1,6 +1,8 @@
-"""A corpus cut into passages of so many words, and runs of passages as runs of documents."""
+"""Documents cut up: passages of so many words with their runs, and sentences."""
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +11,16 @@ from limbeck.corpus import Corpus
 from limbeck.errors import DataError, UsageError
 from limbeck.types import Document, Documents, Run
 
-__all__ = ["by_document", "documents_of", "passages", "spans_of"]
+__all__ = ["by_document", "documents_of", "passages", "sentences", "spans_of"]
 
 _MARK = "#"
 _DIGITS = 6
+_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+")
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a text: what ends with ".", "!" or "?" before white space."""
+    return [sentence for sentence in _BETWEEN_SENTENCES.split(text.strip()) if sentence]
 
 
 def passages(corpus: Documents, words: int, *, at_most: int | None = None) -> Corpus:

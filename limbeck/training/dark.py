@@ -18,6 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from limbeck.errors import UsageError
+from limbeck.passages import sentences
 from limbeck.types import Document
 
 __all__ = ["Dark", "noisy", "reinforced"]
@@ -29,7 +30,6 @@ MASK = "[MASK]"
 """As encoders of the BERT family write it; to others it is a word that says nothing."""
 
 _WORDS = re.compile(r"\S+")
-_SENTENCES = re.compile(r"(?<=[.!?])\s+")
 _LONGEST_SPAN = 8
 """Words of the positive that go into a negative side by side."""
 
@@ -188,9 +188,7 @@ def noisy(
 
 
 def _units(text: str, unit: Unit) -> list[str]:
-    if unit == "word":
-        return _WORDS.findall(text)
-    return [sentence for sentence in _SENTENCES.split(text.strip()) if sentence]
+    return _WORDS.findall(text) if unit == "word" else sentences(text)
 
 
 def _folded(text: str) -> list[str]:
