@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from limbeck.cli.app import closing, one_line, root
+from limbeck.cli.options import JSON
 from limbeck.errors import UsageError
 from limbeck.llm.serving.engine import Engine
 
@@ -241,7 +242,7 @@ class _Shown:
 @click.argument("model")
 @click.option("--base-url", help="Where the server is, unless the back-end's usual place.")
 @click.option("--api-key", help="A reference such as '${env:MY_KEY}'.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+@JSON
 def _probe(model: str, base_url: str | None, api_key: str | None, as_json: bool) -> None:  # noqa: FBT001
     """Ask the server of BACKEND:MODEL what it can, by a dozen short requests.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from limbeck.cli.app import closing, noted, one_line, root, with_progress
+from limbeck.cli.options import JSON
 from limbeck.errors import LLMError
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ _DATA = click.option(
     metavar="FOLDER",
     help="A collection in BEIR layout; may stand several times. `mini` is the bundled one.",
 )
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
 
 @root.command("eval")
@@ -59,7 +59,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stan
     "--queries", type=click.IntRange(min=1), help="Only so many of each dataset, for a first look."
 )
 @click.option("--fresh", is_flag=True, help="Do all retrieval again; recorded answers are kept.")
-@_JSON
+@JSON
 @with_progress
 def _eval(  # noqa: PLR0913 - one parameter an option
     spec: Path,
@@ -106,7 +106,7 @@ def _ranking(spec: Spec) -> Spec:
 
 @root.command("demo")
 @click.option("--out", default="demo-report", show_default=True, type=click.Path(path_type=Path))
-@_JSON
+@JSON
 @with_progress
 def _demo(out: Path, as_json: bool) -> None:  # noqa: FBT001
     """Evaluate the quick-start spec on the bundled mini collection: no key, no model hub.
@@ -196,7 +196,7 @@ def _fail_if_any(report: Report) -> None:
     type=click.IntRange(min=0),
     help="For the estimate of LLM calls.",
 )
-@_JSON
+@JSON
 def _check(spec: Path, queries: int, as_json: bool) -> None:  # noqa: FBT001
     """Check SPEC without loading a model or spending money: names, inputs, scores, sizes.
 
@@ -289,7 +289,7 @@ def _index(spec: Path, data: tuple[str, ...]) -> None:
 @click.option("--pipeline", help="Which pipeline; needed where the spec has several.")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="Hits shown.")
 @_DATA
-@_JSON
+@JSON
 @with_progress
 def _search(
     spec: Path,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from limbeck.cli.app import closing, noted, root, with_progress
+from limbeck.cli.app import closing, noted, one_line, root, with_progress
+from limbeck.cli.options import CHANGES, DATA, JSON, OUT
 from limbeck.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
+    from limbeck.pipeline import Node
     from limbeck.spec.spec import Spec
     from limbeck.training.labels import Labels
     from limbeck.training.lesson import Lesson
@@ -21,25 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["distill", "teach"]
 
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))
-_CHANGES = click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
-_DATA = click.option(
-    "--data",
-    required=True,
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="A collection in BEIR layout.",
-)
-_OUT = click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder of what is made."
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
 
 @root.command("teach")
 @_SPEC
-@_CHANGES
-@_DATA
-@_OUT
-@_JSON
+@CHANGES
+@DATA
+@OUT
+@JSON
 @with_progress
 def teach(
     spec: Path,
@@ -56,6 +48,7 @@ def teach(
     from limbeck.artifact import write_atomically
     from limbeck.corpus import Corpus
     from limbeck.spec.spec import Spec
+    from limbeck.training.diagnostics import certainty
     from limbeck.training.labels_page import render_labels
     from limbeck.training.teaching import asked, taught
 
@@ -63,10 +56,11 @@ def teach(
     lesson = _lesson(read, spec)
     corpus = Corpus.load(data)
     with closing(read), noted():
-        given = asked(lesson, data, corpus)
+        given = asked(lesson, data, corpus, out)
         labels = taught(lesson, given, corpus, out)
-    write_atomically(out / "labels.html", render_labels(labels, given))
-    told = _told(labels, given)
+    sure = certainty(labels)
+    write_atomically(out / "labels.html", render_labels(labels, given, sure))
+    told = _told(labels, given) | {"certainty": dict(sure)}
     if as_json:
         click.echo(json.dumps(told | {"labels": str(out / "labels")}))
         return
@@ -86,8 +80,6 @@ def _lesson(spec: Spec, file: Path) -> Lesson:
 
 
 def _told(labels: Labels, given: Asked) -> dict[str, Any]:
-    from limbeck.training.diagnostics import certainty
-
     usage = labels.origin.usage
     return {
         "n_queries": len(labels),
@@ -97,7 +89,6 @@ def _told(labels: Labels, given: Asked) -> dict[str, Any]:
         "usd": usage.usd + usage.saved_usd,
         "leaks": [str(leak) for leak in given.leaks],
         "n_apart": given.n_apart,
-        "certainty": dict(certainty(labels)),
     }
 
 
@@ -115,14 +106,16 @@ def _guarded(given: Asked) -> str:
 
 @root.command("distill")
 @_SPEC
-@_CHANGES
-@_DATA
-@_OUT
+@CHANGES
+@DATA
+@OUT
 @click.option("--split", default="test", show_default=True, help="What all are measured on.")
 @click.option(
-    "--gate", type=click.FloatRange(min=0.0), help="The retention to reach, as .95; else exit 1."
+    "--gate",
+    type=click.FloatRange(min=0.0),
+    help="The retention to reach, as .95; else that of the spec.",
 )
-@_JSON
+@JSON
 @with_progress
 def distill(
     spec: Path,
@@ -146,12 +139,14 @@ def distill(
     require_torch("distill", extra="training")
     read = Spec.load(spec, changes, section="")
     lesson = _lesson(read, spec)
+    if gate is not None:
+        lesson = dataclasses.replace(lesson, gate=gate)
     if read.recipe is None:
         raise UsageError(f"{spec} must have a section `train`; it has none; add one")
     from limbeck.training.distilling import distilled
 
     with closing(read), noted():
-        card = distilled(lesson, read.recipe, data, out, split=split, gate=gate)
+        card = distilled(lesson, read.recipe, data, out, split=split)
     _replace(read, lesson, read.recipe.model.name, out)
     if as_json:
         click.echo(json.dumps(card.to_json()))
@@ -159,7 +154,7 @@ def distill(
         _tell(card, out)
     if not card.passes:
         raise TrainingError(
-            f"a student must keep {gate:.1%} of its teacher's {card.measure}; it keeps "
+            f"a student must keep {card.gate:.1%} of its teacher's {card.measure}; it keeps "
             f"{card.retention:.1%}; train longer, teach more queries, or lower the gate"
         )
 
@@ -168,15 +163,28 @@ def _replace(spec: Spec, lesson: Lesson, kind: str, out: Path) -> None:
     """Write the spec in which the student stands where the teacher stood."""
     from limbeck.artifact import write_atomically
     from limbeck.spec.spec import Spec
-    from limbeck.training.distilling import student_node
+    from limbeck.training.distilling import student_node, with_student
 
     student = student_node(kind, "training/model", lesson)
     replaced = {
-        name: student if node == lesson.teacher else node for name, node in spec.pipelines.items()
+        name: with_student(node, lesson.teacher, student) for name, node in spec.pipelines.items()
     }
-    if student not in replaced.values():
+    if replaced == spec.pipelines:
         replaced["student"] = student
-    write_atomically(out / "spec.yaml", Spec.of(replaced, folder=out).dump())
+    kept = {name: node for name, node in replaced.items() if _is_writable(name, node, out)}
+    write_atomically(out / "spec.yaml", Spec.of(kept, folder=out).dump())
+
+
+def _is_writable(name: str, node: Node, out: Path) -> bool:
+    """Return whether a pipeline can stand in a spec of a folder; where not, say so."""
+    from limbeck.spec.spec import Spec
+
+    try:
+        Spec.of({name: node}, folder=out).dump()
+    except UsageError as error:
+        click.echo(f"{name} is not in {out / 'spec.yaml'}: {one_line(error)}", err=True)
+        return False
+    return True
 
 
 def _tell(card: Retention, out: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 import click
 
 from limbeck.cli.app import noted, root, with_progress
+from limbeck.cli.options import CHANGES, DATA, JSON, OUT
 from limbeck.errors import UsageError
 from limbeck.progress import listening
 
@@ -20,15 +21,10 @@ __all__ = ["export", "train"]
 
 @root.command("train")
 @click.argument("recipe")
-@click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="A collection in BEIR layout.",
-)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+@CHANGES
+@DATA
+@OUT
+@JSON
 @with_progress
 def train(
     recipe: str,

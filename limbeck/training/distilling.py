@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from limbeck.artifact import write_atomically
@@ -12,10 +13,12 @@ from limbeck.errors import LimbeckError, TrainingError, UsageError
 from limbeck.eval.datasets import Dataset
 from limbeck.eval.experiment import Experiment
 from limbeck.eval.report import write_report
+from limbeck.meter import note
 from limbeck.pipeline import Node
 from limbeck.retrieval.colbert import ColBERT
 from limbeck.retrieval.cross_encoder import CrossEncoder
 from limbeck.retrieval.dense import Dense
+from limbeck.retrieval.splade import Splade
 from limbeck.training.diagnostics import certainty
 from limbeck.training.export import export_onnx
 from limbeck.training.folders import Folders
@@ -28,9 +31,17 @@ from limbeck.training.retention import BASE, EXPORTED, STUDENT, TEACHER, Lessons
 from limbeck.training.retention_page import render_card
 from limbeck.training.teaching import Asked, asked, taught
 
-__all__ = ["distilled", "student_node"]
+__all__ = ["distilled", "student_node", "with_student"]
 
 _MEASURES = ("nDCG@10", "R@100")
+
+_RETRIEVERS: dict[str, Callable[..., Node]] = {
+    "dense": Dense,
+    "adapter": Dense,
+    "colbert": ColBERT,
+    "splade": Splade,
+}
+"""By the kind of student; a cross-encoder is none."""
 
 
 def distilled(
@@ -40,7 +51,6 @@ def distilled(
     out: Path,
     *,
     split: str = "test",
-    gate: float | None = None,
 ) -> Retention:
     """Return what a student keeps of a pipeline that taught it.
 
@@ -54,7 +64,6 @@ def distilled(
         folder: the collection, in BEIR layout.
         out: where everything is written.
         split: that teacher, student and base are measured on.
-        gate: the retention to reach.
 
     Raises:
         LimbeckError: a step cannot be done, or a pipeline cannot be measured.
@@ -65,7 +74,7 @@ def distilled(
             f"{', '.join(lesson.apart) or 'none'}; name it under teach.apart"
         )
     corpus = Corpus.load(folder)
-    given = asked(lesson, folder, corpus)
+    given = asked(lesson, folder, corpus, out)
     labels = taught(lesson, given, corpus, out)
     data = dataclasses.replace(recipe.data, labels=out / "labels")
     training = out / "training"
@@ -77,7 +86,7 @@ def distilled(
         raise TrainingError("; ".join(report.failures))
     write_report(report, out / "report")
     lessons = _lessons(labels, given, Folders(training, folder))
-    card = Retention(report.datasets[0], report.measures[0], lessons, gate)
+    card = Retention(report.datasets[0], report.measures[0], lessons, lesson.gate)
     write_atomically(out / "retention.html", render_card(card, report))
     write_atomically(out / "retention.json", json.dumps(card.to_json(), indent=1) + "\n")
     return card
@@ -96,11 +105,12 @@ def _compared(lesson: Lesson, recipe: Recipe, model: Path, out: Path) -> dict[st
 
 
 def _exported(model: Path, out: Path) -> Path | None:
-    """Return the folder of the student in 8 bits; None for one that cannot be exported."""
+    """Return the folder of the student in 8 bits; None, and a note, where it cannot be exported."""
     try:
         if not out.is_dir():
             export_onnx(model, out)
-    except LimbeckError:
+    except LimbeckError as error:
+        note(f"the student was not exported: {error}")
         return None
     return out
 
@@ -116,15 +126,20 @@ def student_node(kind: str, model: str, lesson: Lesson) -> Node:
     Raises:
         UsageError: a cross-encoder, and there are no candidates.
     """
-    if kind in {"dense", "adapter"}:
-        return Dense(encoder=model)
-    if kind == "colbert":
-        return ColBERT(encoder=model)
+    if kind in _RETRIEVERS:
+        return _RETRIEVERS[kind](encoder=model)
     if lesson.candidates is None:
         raise UsageError(
             "a cross-encoder must have hits to put in order; name candidates under teach"
         )
     return lesson.candidates.top(lesson.depth) >> CrossEncoder(model, depth=lesson.depth)
+
+
+def with_student(node: Node, teacher: Node, student: Node) -> Node:
+    """Return a node in which a student stands wherever the teacher stood."""
+    if node == teacher:
+        return student
+    return node.with_children(lambda child: with_student(child, teacher, student))
 
 
 def _base(kind: str, base: str, lesson: Lesson) -> Node:

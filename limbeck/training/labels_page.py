@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from limbeck.eval.charts import histograms
 from limbeck.eval.page import page_template
-from limbeck.training.diagnostics import certainty, groups
+from limbeck.training.diagnostics import groups
 from limbeck.training.labels import Labels
 from limbeck.training.teaching import Asked
 
@@ -15,16 +16,17 @@ __all__ = ["render_labels"]
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_labels(labels: Labels, given: Asked) -> str:
+def render_labels(labels: Labels, given: Asked, sure: Mapping[str, float]) -> str:
     """Return the HTML of labels.
 
     Args:
         labels: all of them.
         given: the queries that were asked about, and those that were kept out.
+        sure: what `certainty` returns of the labels.
     """
     return page_template("labels.html.j2", _TEMPLATES).render(
         labels=labels,
         given=given,
         plot=histograms(groups(labels)),
-        certainty=certainty(labels),
+        certainty=sure,
     )

@@ -27,6 +27,7 @@ class Lesson:
         apart: splits that are kept apart: what is like one of their queries is not taught.
         alike: from which similarity on, in (0, 1].
         seed: of what is drawn.
+        gate: the share of the teacher's score that a student has to keep; None: any.
     """
 
     teacher: Node
@@ -37,12 +38,15 @@ class Lesson:
     apart: tuple[str, ...] = ("test",)
     alike: float = 0.9
     seed: int = 0
+    gate: float | None = None
 
     def __post_init__(self) -> None:
         if self.depth < 1 or self.seed < 0:
             raise UsageError(
                 f"depth must be 1 or more and seed 0 or more; got {self.depth} and {self.seed}"
             )
+        if self.gate is not None and not self.gate >= 0:
+            raise UsageError(f"gate must be 0 or more; got {self.gate}")
         if not self.queries:
             raise UsageError("a lesson must have queries; got none; name a source")
         for source in self.queries:

@@ -6,7 +6,6 @@ for consistency: only those stay for which a pipeline finds their document again
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from limbeck.corpus import Corpus
 from limbeck.errors import DataError, Problem, UsageError
 from limbeck.eval.datasets import Dataset
+from limbeck.passages import sentences
 from limbeck.pipeline import Given, Node
 from limbeck.retrieval.expansion import Expander
 from limbeck.training.examples import Examples
@@ -26,8 +26,6 @@ from limbeck.training.labels import FROM_SPLIT
 from limbeck.types import Query, Run
 
 __all__ = ["SOURCES", "Question", "Sentences", "Source", "Split", "Titles", "Written"]
-
-_SENTENCES = re.compile(r"(?<=[.!?])\s+")
 
 
 class Question(NamedTuple):
@@ -48,10 +46,13 @@ class Source(ABC):
 
     Attributes:
         name: in specs, and beside each label.
+        costs: whether its queries are kept in the folder of the labels, for to make them again
+            would cost, and give others.
         n: queries at most, drawn from all; None: all.
     """
 
     name: ClassVar[str]
+    costs: ClassVar[bool] = False
 
     n: int | None = None
 
@@ -206,7 +207,7 @@ class Sentences(_Made):
     ) -> Iterator[tuple[int, Sequence[str]]]:
         fewest, most = self.words
         for row, document in enumerate(corpus.documents()):
-            split = (sentence.strip() for sentence in _SENTENCES.split(document.text))
+            split = sentences(document.text)
             fitting = [each for each in split if fewest <= len(each.split()) <= most]
             chosen = rng.permutation(len(fitting))[: self.each]
             yield row, [fitting[place] for place in np.sort(chosen)]
@@ -223,6 +224,7 @@ class Written(_Made):
     """
 
     name: ClassVar[str] = "written"
+    costs: ClassVar[bool] = True
 
     of: Expander
     documents: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from limbeck.eval.results import DatasetResult, PipelineResult, Versus, compare
@@ -87,7 +88,7 @@ class Retention:
         """The student against the teacher, query by query."""
         return self.of(STUDENT).versus[self.measure]
 
-    @property
+    @cached_property
     def to_base(self) -> Versus:
         """The student against the base."""
         pair = [self.of(BASE), self.of(STUDENT)]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from limbeck.agents.asking import Prompting
 from limbeck.agents.shots import read_shots
+from limbeck.artifact import Artifact, write_artifact
 from limbeck.corpus import Corpus
 from limbeck.errors import DataError, UsageError
 from limbeck.eval.datasets import Dataset
@@ -26,13 +27,15 @@ from limbeck.training.folders import alone
 from limbeck.training.labels import Labels, Origin
 from limbeck.training.leaks import Leak, LeakGuard
 from limbeck.training.lesson import Lesson
-from limbeck.training.questions import Question, Written
+from limbeck.training.questions import Question, Source, Written
 from limbeck.types import Document, Query, Run
 
 __all__ = ["Asked", "asked", "taught"]
 
 _TOGETHER = 64
 """Queries of a part: what a kill costs at most, and enough for a server to be busy."""
+
+_QUESTIONS = "questions"
 
 _NAMES = ("encoder", "model")
 """Of the parameters that name a model."""
@@ -55,13 +58,16 @@ class Asked:
     n_apart: int
 
 
-def asked(lesson: Lesson, folder: Path, corpus: Corpus) -> Asked:
+def asked(lesson: Lesson, folder: Path, corpus: Corpus, out: Path | None = None) -> Asked:
     """Return the queries of a lesson, without those that leak.
+
+    Those that an LLM wrote are written once.
 
     Args:
         lesson: which sources, and which splits are kept apart.
         folder: the collection, in BEIR layout.
         corpus: its documents.
+        out: the folder of the labels, where written queries are kept; None: they are not.
 
     Raises:
         CheckError: the static check refuses teacher, candidates or sources.
@@ -75,7 +81,7 @@ def asked(lesson: Lesson, folder: Path, corpus: Corpus) -> Asked:
     kept: dict[str, tuple[Question, str]] = {}
     leaks: list[Leak] = []
     for source in lesson.queries:
-        for question in source.questions(folder, corpus, seed=lesson.seed):
+        for question in _questions(source, lesson, folder, corpus, out):
             if leak := guard.leak(question.query):
                 leaks.append(leak)
             else:
@@ -87,6 +93,24 @@ def asked(lesson: Lesson, folder: Path, corpus: Corpus) -> Asked:
         )
     questions, sources = zip(*kept.values(), strict=True)
     return Asked(questions, sources, tuple(leaks), len(guard))
+
+
+def _questions(
+    source: Source, lesson: Lesson, folder: Path, corpus: Corpus, out: Path | None
+) -> list[Question]:
+    """Return the queries of a source, read from where they were kept, if making them costs."""
+    if out is None or not source.costs:
+        return source.questions(folder, corpus, seed=lesson.seed)
+    place = out / "questions" / digest(corpus.fingerprint, fingerprint([source, lesson.seed]))
+    if not place.is_dir():
+        made = source.questions(folder, corpus, seed=lesson.seed)
+        lines = [[each.query.query_id, each.query.text, each.positives.tolist()] for each in made]
+        write_artifact(place, kind=_QUESTIONS, version=1, parameters={}, lines={"questions": lines})
+    held = Artifact.load(place, kind=_QUESTIONS, version=1).lines("questions")
+    return [
+        Question(Query(query_id, text), np.array(rows, dtype=np.int64))
+        for query_id, text, rows in held
+    ]
 
 
 def _require_clean_examples(lesson: Lesson, guard: LeakGuard) -> None:

@@ -22,6 +22,7 @@ from limbeck.training.objectives.dpr import DPR
 from limbeck.training.optimisers import Optimising
 from limbeck.training.recipe import BatchSize, Data, Recipe
 from limbeck.training.students import DenseStudent
+from tests.training import world
 
 pytestmark = pytest.mark.torch
 
@@ -30,6 +31,8 @@ limbeck: 1
 pipelines:
   first: [{bm25: {k: 40}}]
   slow: [{dense: {encoder: teacher, k: 40}}]
+  both: [{fuse: {of: [first, slow]}}]
+  other: [{dense: {encoder: model, k: 40}}]
 teach:
   teacher: slow
   queries: [split, {titles: {n: 5}}]
@@ -101,6 +104,10 @@ def test_a_pipeline_is_distilled_and_what_the_student_keeps_is_told(spec, folder
     found = evaluate(student(dataset.queries), dataset.qrels, ("nDCG@10",)).means()["nDCG@10"]
     assert found == pytest.approx(scores["student"])
 
+    both = Spec.load(tmp_path / "spec.yaml").pipelines["both"]
+    assert both.of[1] == Spec.load(tmp_path / "spec.yaml").pipelines["slow"]
+    assert "other is not in" in made.stderr, "its model lies outside of the folder"
+
     again = limbeck(*given, "--gate", "1.5", cwd=spec.parent)
     assert again.returncode == 1
     assert "must keep 150.0% of its teacher's nDCG@10; it keeps" in again.stderr
@@ -119,6 +126,40 @@ def test_a_pipeline_teaches_and_the_guard_says_what_it_kept_out(spec, folder, tm
     assert told["leaks"] == []
     assert told["n_apart"] == 24
     assert told["n_queries"] == 48
+
+
+MASKED = "{splade: {base: masked, dropout: 0}}"
+OTHERS = {
+    "splade": ["train.objective={distil-splade: {}}", f"train.model={MASKED}"],
+    "adapter": ["train.model={adapter: {base: model}}"],
+    "colbert": ["train.model={colbert: {base: model, dim: 0}}"],
+    "cross-encoder": [
+        "train.objective={distil-cross-encoder: {}}",
+        "train.model={cross-encoder: {base: model}}",
+        "teach.candidates=first",
+        "teach.teacher={maxsim: {encoder: teacher}}",
+        "teach.dark={reinforced: 1, noisy: 1}",
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_kinds_of_students_stand_in_too(spec, folder, tmp_path, kind):
+    if not (spec.parent / "masked").is_dir():
+        world.masked_bert(spec.parent / "masked")
+    given = ("distill", spec, *OTHERS[kind], "train.steps=3", "train.optimiser.warm_up=0")
+    given = (*given, "teach.gate=9", "--data", folder, "--out", tmp_path, "--split", "dev")
+    made = limbeck(*given, cwd=spec.parent)
+    assert made.returncode == 1, made.stderr
+    assert "must keep 900.0% of its teacher's nDCG@10" in made.stderr
+    card = json.loads((tmp_path / "retention.json").read_text())
+    assert set(card["scores"]) == {"teacher", "student", "base"}
+    assert ("mean of noisy" in card["lessons"]["dark"]) == (kind == "cross-encoder")
+    name = "student" if kind == "cross-encoder" else "slow"
+    corpus, dataset = Corpus.load(folder), Dataset.load(folder, "dev")
+    student = Spec.load(tmp_path / "spec.yaml").pipelines[name].bind(corpus)
+    found = evaluate(student(dataset.queries), dataset.qrels, ("nDCG@10",)).means()["nDCG@10"]
+    assert found == pytest.approx(card["scores"]["student"]["mean"])
 
 
 @pytest.mark.parametrize(

@@ -297,3 +297,23 @@ def test_the_static_check_runs_before_anything_is_asked(folder, tmp_path):
         asked(given, folder, Corpus.load(folder))
     places = {problem.place for problem in error.value.problems}
     assert places == {"teach.teacher", "teach.queries[0].of", "teach.queries[0].found_by[1]"}
+
+
+def test_what_was_written_is_not_written_again(folder, tmp_path):
+    """Without a cassette, an LLM wrote other queries after a stop, and nothing went on."""
+    corpus, n_calls = Corpus.load(folder), 0
+
+    def writes(messages, sample):
+        nonlocal n_calls
+        n_calls += 1
+        return f"query {n_calls}"
+
+    source = WrittenQueries(of=Doc2Query(LLM.scripted(writes), n=1), documents=4)
+    given = lesson(queries=(source,))
+    first = asked(given, folder, corpus, tmp_path)
+    again = asked(given, folder, corpus, tmp_path)
+    assert n_calls == 4
+    assert [q.query for q in again.questions] == [q.query for q in first.questions]
+    assert [q.positives for q in again.questions] == [q.positives for q in first.questions]
+    asked(lesson(queries=(source,), seed=1), folder, corpus, tmp_path)
+    assert n_calls == 8, "other documents are drawn"
