@@ -30,11 +30,11 @@ import Stemmer
 
 from benchmarks.reference_numbers import measured
 from limbeck import BM25, LLM, Dataset, Listwise, Pairwise, Pointwise, Setwise
-from limbeck.eval.trec import read_qrels
 from limbeck.llm.backend import Completion
 from limbeck.llm.request import Token
 from limbeck.pipeline import Node
 from limbeck.retrieval.analysis import ENGLISH_STOPWORDS
+from limbeck.trec import read_qrels
 from limbeck.types import Message
 
 COLLECTION = "trec-dl19-judged"

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from limbeck.retrieval.maxsim import MaxSim
     from limbeck.retrieval.mmr import MMR
     from limbeck.retrieval.recorded_queries import RecordedQueries
+    from limbeck.retrieval.recorded_run import RecordedRun
     from limbeck.retrieval.splade import Splade
     from limbeck.spec.spec import Spec
     from limbeck.types import Document, Expansion, Qrels, Query, Run
@@ -77,6 +78,7 @@ _HOMES = {
     "RM3": "limbeck.retrieval.feedback",
     "Recorded": "limbeck.agents.recorded",
     "RecordedQueries": "limbeck.retrieval.recorded_queries",
+    "RecordedRun": "limbeck.retrieval.recorded_run",
     "Rocchio": "limbeck.retrieval.feedback",
     "Run": "limbeck.types",
     "Setwise": "limbeck.agents.setwise",
@@ -119,6 +121,7 @@ __all__ = [
     "Query2Doc",
     "Recorded",
     "RecordedQueries",
+    "RecordedRun",
     "Rocchio",
     "Run",
     "Setwise",

@@ -26,7 +26,7 @@ LAYERS = [
     {"errors"},
     {"fingerprint", "meter", "progress"},
     {"types"},
-    {"artifact", "corpus", "execution", "files", "passages"},
+    {"artifact", "corpus", "execution", "files", "passages", "trec"},
     {"pipeline"},
     {"registry"},
     {"prompts", "llm"},

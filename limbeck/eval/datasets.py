@@ -16,11 +16,11 @@ from typing import Any
 
 from limbeck.corpus import Corpus, encodable, read_jsonl, require_id
 from limbeck.errors import DataError
-from limbeck.eval.trec import read_qrels
 from limbeck.fingerprint import fingerprint
+from limbeck.trec import read_qrels
 from limbeck.types import Qrels, Query
 
-__all__ = ["EXCLUDES_SAME_ID", "MANIFESTS", "Dataset"]
+__all__ = ["EXCLUDES_SAME_ID", "MANIFESTS", "Dataset", "read_queries"]
 
 EXCLUDES_SAME_ID = frozenset({"arguana", "quora"})
 """Collections whose queries are documents of their own corpus, under the same ids."""
@@ -73,7 +73,7 @@ class Dataset:
         """
         path = Path(folder)
         corpus = corpus or Corpus.load(_required(path, "corpus.jsonl"))
-        queries = _read_queries(_required(path, "queries.jsonl"))
+        queries = read_queries(_required(path, "queries.jsonl"))
         qrels = read_qrels(_qrels_file(path, split))
         name = path.resolve().name
         if exclude_same_id is None:
@@ -224,7 +224,12 @@ def _qrels_file(folder: Path, split: str) -> Path:
     raise DataError(f"{folder} must have qrels/{split}.tsv; {there}; name a split that is there")
 
 
-def _read_queries(path: Path) -> list[Query]:
+def read_queries(path: Path) -> list[Query]:
+    """Return the queries of a JSONL file, with `_id` and `text` in each line.
+
+    Raises:
+        DataError: a line is malformed, or an id stands twice.
+    """
     places: dict[str, str] = {}
     queries: list[Query] = []
     for where, value in read_jsonl(path):

@@ -19,10 +19,10 @@ from limbeck.eval.measures import DEFAULT_MEASURES, parse_measures
 from limbeck.eval.outcome import Shelf, execute
 from limbeck.eval.results import DatasetResult, PipelineResult, Report, compare, judge
 from limbeck.eval.significance import N_FLIPS, N_RESAMPLES
-from limbeck.eval.trec import require_carried
 from limbeck.execution import Memo, State
 from limbeck.pipeline import Given, Node
 from limbeck.progress import track
+from limbeck.trec import require_carried
 
 __all__ = ["RESUME_FOLDER", "TIE_RULE", "Experiment"]
 

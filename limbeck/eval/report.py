@@ -18,9 +18,9 @@ from limbeck.artifact import write_atomically
 from limbeck.eval.charts import ALPHA, amount
 from limbeck.eval.page import render_page
 from limbeck.eval.results import DatasetResult, PipelineResult, Report
-from limbeck.eval.trec import write_run
 from limbeck.fingerprint import digest
 from limbeck.meter import Usage
+from limbeck.trec import write_run
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

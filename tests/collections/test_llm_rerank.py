@@ -7,7 +7,7 @@ import pytest
 from benchmarks.llm_rerank_dl19 import COLLECTION, notes_bm25, pipelines, preferences
 from limbeck.eval.datasets import Dataset
 from limbeck.eval.experiment import Experiment
-from limbeck.eval.trec import read_qrels
+from limbeck.trec import read_qrels
 
 pytestmark = pytest.mark.collections
 

@@ -43,6 +43,7 @@ from limbeck.retrieval.fusion import Fuse
 from limbeck.retrieval.maxsim import MaxSim
 from limbeck.retrieval.mmr import MMR
 from limbeck.retrieval.recorded_queries import RecordedQueries
+from limbeck.retrieval.recorded_run import RecordedRun
 from limbeck.retrieval.splade import Splade
 from limbeck.spec.spec import Spec
 from limbeck.types import Query, Run
@@ -72,6 +73,9 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     written = [{"doc_id": "a1", "text": ["what maps terms", "zzz"]}, {"doc_id": "d3", "text": "x"}]
     path.with_name("written.jsonl").write_text("\n".join(map(json.dumps, written)))
+    hits = [("q1", "a1", 3), ("q1", "d3", 5.5), ("q1", "d2", 1), ("q2", "d3", 1), ("q9", "d2", 1)]
+    ranked = [f"{query} Q0 {doc} 1 {score} r" for query, doc, score in hits]
+    path.with_name("r.run").write_text("\n".join(ranked))
     tiny_onnx.save_classifier(path.with_name("tiny-classifier"))
     tiny_onnx.save_language_model(path.with_name("tiny-language-model"))
     return path
@@ -96,6 +100,7 @@ SAMPLES: dict[str, Callable[[Path], Node]] = {
     "pointwise": lambda _: Pointwise(LLM_2, method="graded", read="text"),
     "query2doc": lambda _: Query2Doc(LLM_X),
     "recorded": lambda path: Recorded(path, method="lamer"),
+    "recorded-run": lambda path: RecordedRun(path.with_name("r.run"), k=2),
     "rm3": lambda _: RM3(BM25(), fb_docs=3, fb_terms=5),
     "rocchio": lambda _: Rocchio(BM25(), fb_docs=3),
     "setwise": lambda _: Setwise(LLM_2, set_size=3),

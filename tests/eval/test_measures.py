@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from limbeck.corpus import Corpus
 from limbeck.errors import DataError, UsageError
 from limbeck.eval.measures import evaluate, parse_measures
-from limbeck.eval.trec import write_qrels, write_run
+from limbeck.trec import write_qrels, write_run
 from limbeck.types import Qrels, Run
 
 IDS = ["10", "9", "100", "a10", "a9", "Z", "z", "é", "e", "ß", "日", "本", "-1", "_"]

@@ -15,7 +15,7 @@ from rich.console import Console
 from limbeck.errors import ArtifactError
 from limbeck.eval.experiment import Experiment
 from limbeck.eval.report import table, to_json, write_report
-from limbeck.eval.trec import read_run
+from limbeck.trec import read_run
 from tests.eval.fakes import Fails, Spends, Upside, Words, dataset
 
 EVIL = "<script>alert(1)</script> & \"'"

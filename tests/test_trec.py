@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from limbeck.corpus import Corpus
 from limbeck.errors import ArtifactError, DataError
-from limbeck.eval.trec import read_qrels, read_run, write_qrels, write_run
+from limbeck.trec import read_qrels, read_run, write_qrels, write_run
 from limbeck.types import Qrels, Run
 
 IDS = ["10", "9", "a10", "Z", "é", "日本", "a\u00a0b", "0"]

@@ -18,9 +18,17 @@ from limbeck.artifact import write_atomically
 from limbeck.errors import DataError
 from limbeck.types import Documents, Qrels, Run
 
-__all__ = ["read_qrels", "read_run", "require_carried", "write_qrels", "write_run"]
+__all__ = [
+    "read_either",
+    "read_qrels",
+    "read_run",
+    "require_carried",
+    "write_qrels",
+    "write_run",
+]
 
 _HEADERS = frozenset({"query-id", "query_id", "qid"})
+_RUN_COLUMNS = 6
 _BREAKS = frozenset("\t\n\r")
 _BLANKS = _BREAKS | frozenset(" \x0b\x0c")
 """What separates columns: ASCII only, as in trec_eval; an id may hold any other space."""
@@ -62,8 +70,25 @@ def read_run(path: Path, corpus: Documents, *, kind: str = "unknown") -> Run:
     return Run.ranked(tuple(numbers), bounds, rows[order], values, kind=kind, corpus=corpus)
 
 
+def read_either(path: Path, corpus: Documents, *, kind: str = "unknown") -> Run:
+    """Return the run of a TREC file, or judgements as a run whose scores are their grades.
+
+    The number of columns in the first line tells which it is: a run has six.
+
+    Raises:
+        DataError: a line is malformed, or names a document that the corpus does not hold.
+    """
+    _, first = next(_lines(path), ("", b""))
+    if len(first.split()) >= _RUN_COLUMNS:
+        return read_run(path, corpus, kind=kind)
+    held = read_qrels(path).judgements
+    return Run.from_hits(
+        {q: grades.items() for q, grades in held.items()}, kind=kind, corpus=corpus
+    )
+
+
 def _run_fields(line: bytes, where: str) -> tuple[str, str, float]:
-    fields = _fields(line, where, columns=(6,), form="query_id Q0 doc_id rank score tag")
+    fields = _fields(line, where, columns=(_RUN_COLUMNS,), form="query_id Q0 doc_id rank score tag")
     try:
         score = float(fields[4])
     except ValueError:
