@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STEP", "level", "placed", "ranks"]
+__all__ = ["STEP", "placed", "ranks"]
 
 STEP = 2.0**-22
 """What equal scores are told apart by, as a share of the largest one: twice what float32 can tell
@@ -26,13 +26,14 @@ def placed(
 
     Hits with equal scores keep their order. A hit without a score keeps its rank, and has the score
     of the hit that comes before it then; where none before it has one, what `unknown` says, or the
-    score of the next one if that is more. A score that is not below the one before it by a
-    four-millionth of the largest (or of 1) is lowered until it is.
+    score of the next one if that is more. A score that is not above the next one by a
+    four-millionth of the largest (or of 1) is raised until it is: what reaches a threshold still
+    does.
 
     Args:
         scores: of each hit, in the order in which the run ranked them; None where there is none.
         unknown: scores of as many hits of which nothing is known, falling.
-        unit: scores lie in [0, 1], and so do those that are returned: the last ones are raised.
+        unit: scores lie in [0, 1], and so do those that are returned: the first are lowered.
     """
     order = _order(scores)
     return order, _falling(_filled([scores[place] for place in order], unknown), unit=unit)
@@ -57,15 +58,14 @@ def _filled(scores: Sequence[float | None], unknown: Sequence[float]) -> list[fl
 def _falling(scores: Sequence[float], *, unit: bool) -> NDArray[np.float32]:
     exact = np.array(scores, dtype=np.float64)
     fall = np.arange(len(exact)) * STEP * max(1.0, float(np.abs(exact).max(initial=0.0)))
-    lowered = np.minimum.accumulate(exact + fall) - fall
-    raised: NDArray[np.float64] = np.maximum(lowered, fall[::-1]) if unit else lowered
-    return raised.astype(np.float32)
+    above_last = fall[::-1]
+    raised: NDArray[np.float64] = above_last + _highest_behind(exact - above_last)
+    return (np.minimum(raised, 1.0 - fall) if unit else raised).astype(np.float32)
 
 
-def level(least: float, n: int) -> list[float]:
-    """Return n scores that are told apart and begin just above `least`, which is the last one."""
-    step = 2 * STEP * max(1.0, abs(least))
-    return [least + step * below for below in reversed(range(n))]
+def _highest_behind(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the highest of each value and those behind it."""
+    return np.maximum.accumulate(values[::-1])[::-1]
 
 
 def ranks(order: Sequence[int], depth: int) -> list[float]:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from limbeck.agents.asking import counted
 from limbeck.agents.likelihood import label_probabilities, mean_logprob
-from limbeck.agents.placing import level
 from limbeck.agents.reranker import LLMReranker, Scores, require_one_of
 from limbeck.agents.rounds import Prompt, Steps
 from limbeck.errors import LLMError, UsageError
@@ -156,8 +155,8 @@ class Pointwise(LLMReranker, Scorer):
         return [self._score(generation) for generation in generations]
 
     def unknown(self, n: int) -> list[float]:
-        """Return scores just above the middle of the scale, so that none is taken for a no."""
-        return level(self._middle, n)
+        """Return the middle of the scale, so that none is taken for a no."""
+        return [self._middle] * n
 
     @property
     def _middle(self) -> float:

@@ -58,7 +58,7 @@ class LLMReranker(Asking, Reranker):
         passage_tokens: each passage is cut to so many tokens in the prompt.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     temperature: float = field(default=0.0, kw_only=True)
     depth: int = field(default=100, kw_only=True)
@@ -104,7 +104,7 @@ class LLMReranker(Asking, Reranker):
         """Return a score for each passage of a query; both are cut to size."""
 
     def unknown(self, n: int) -> list[float]:
-        """Return falling scores of n hits of which nothing is known: their ranks."""
+        """Return scores of n hits of which nothing is known, none above the one before it."""
         return ranks(range(n), self.depth)
 
     def ask(self, prompts: Sequence[Prompt]) -> list[Generation]:

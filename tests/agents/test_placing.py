@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.agents.placing import STEP, level, placed, ranks
+from limbeck.agents.placing import STEP, placed, ranks
 
 numbers = st.floats(-1e6, 1e6, width=32)
 
@@ -53,16 +53,27 @@ def test_scores_by_hand():
 def test_hits_of_which_nothing_is_known_are_not_told_no():
     """They had 0 and what just exceeds it, which a threshold takes for a no."""
     assert placed([None, None], [7.0, 3.0])[1].tolist() == [7.0, 3.0]
-    fallen = placed([None, None, 0.0, None], level(0.5, 4), unit=True)[1]
+    fallen = placed([None, None, 0.0, None], [0.5] * 4, unit=True)[1]
     assert fallen.tolist() == pytest.approx([0.5, 0.5, 0, 0], abs=1e-5)
     assert (fallen[:2] >= 0.5).all()
 
 
-@given(st.integers(-100, 100).map(lambda halves: halves / 2), st.integers(0, 2000))
-def test_a_level_is_told_apart_and_not_below_its_least(least, n):
-    scores = placed([None] * n, level(least, n))[1]
+@given(st.lists(st.integers(0, 3), max_size=1000), st.booleans())
+def test_what_has_a_grade_still_reaches_it(grades, leave_some_out):
+    """Equal ones were lowered once, and of many grades of 2 only the first one was a 2 or more."""
+    given = [None if leave_some_out and n % 7 == 0 else grade for n, grade in enumerate(grades)]
+    order, scores = placed(given, [0.0] * len(given))
     assert (np.diff(scores) < 0).all()
-    assert not n or scores[-1] == least
+    for place, score in zip(order, scores.tolist(), strict=True):
+        assert given[place] is None or given[place] <= score < given[place] + 0.01
+
+
+def test_likely_ones_are_lowered_and_unlikely_ones_are_not():
+    fallen = placed([1.0, 1.0, 0.5, 0.5], [0.5] * 4, unit=True)[1].tolist()
+    assert fallen[0] == 1.0
+    assert 0.999 < fallen[1] < 1.0
+    assert 0.5 < fallen[2] < 0.501
+    assert fallen[3] == 0.5
 
 
 def test_what_is_apart_already_is_left_as_it_is():
