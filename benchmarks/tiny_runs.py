@@ -73,6 +73,7 @@ def compared(
     described: str,
     runs: Callable[[Runs], Mapping[str, Path]],
     against: Mapping[str, Sequence[str]],
+    **more: Any,
 ) -> None:
     """Train the models of each seed, search with them, and print a table.
 
@@ -80,8 +81,9 @@ def compared(
         described: what the script is for.
         runs: the models of a seed, by name.
         against: which of them each is compared with.
+        more: options of the command line by name, each with its default.
     """
-    options = _options(described)
+    options = _options(described, more)
     dataset = Dataset.load(options.folder, options.split)
     found: dict[str, list[float]] = {}
     for seed in range(options.seeds):
@@ -94,7 +96,7 @@ def compared(
         print(row(name, values, {other: found[other] for other in against.get(name, ())}))
 
 
-def _options(described: str) -> argparse.Namespace:
+def _options(described: str, more: Mapping[str, Any]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=described)
     parser.add_argument("folder", type=Path, help="a BEIR folder with train, and what is searched")
     parser.add_argument("out", type=Path, help="where the runs are written")
@@ -105,4 +107,6 @@ def _options(described: str) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--split", default="test", help="which queries are searched in the end")
     parser.add_argument("--base", help="a folder; BERT-tiny unless given")
+    for name, value in more.items():
+        parser.add_argument(f"--{name}", type=type(value), default=value)
     return parser.parse_args()
