@@ -218,7 +218,7 @@ def _tell_checked(spec: Spec, queries: int, *, as_json: bool) -> None:
     """Print what each pipeline of a sound spec is, and what it may cost."""
     from limbeck.retrieval.expansion import estimate_building
 
-    kinds = spec.kinds()
+    kinds, lesson = spec.kinds(), spec.lesson
     asking = {name: node.estimate(queries) for name, node in spec.pipelines.items()}
     building = {name: estimate_building(node, 1000) for name, node in spec.pipelines.items()}
     if as_json:
@@ -231,13 +231,23 @@ def _tell_checked(spec: Spec, queries: int, *, as_json: bool) -> None:
             }
             for name, node in spec.pipelines.items()
         }
-        click.echo(json.dumps({"queries": queries, "pipelines": shown}))
+        told: dict[str, Any] = {"queries": queries, "pipelines": shown}
+        if lesson is not None:
+            told["teach"] = {
+                **_plain(lesson.estimate(queries)),
+                "writing_1000_documents": _plain(lesson.estimate_writing(1000)),
+            }
+        click.echo(json.dumps(told))
         return
     for name in spec.pipelines:
         sound = "is sound" if kinds[name] else "is sound as a part of others: it ends in no run"
         click.echo(f"{name} {sound}{_cost(asking[name], f'{queries:,} queries')}")
         if building[name].calls:
             click.echo(f"{name}, its indexes{_cost(building[name], '1,000 documents')}")
+    if lesson is not None:
+        click.echo(f"teach is sound{_cost(lesson.estimate(queries), f'{queries:,} queries')}")
+        if (writing := lesson.estimate_writing(1000)).calls:
+            click.echo(f"teach, its written queries{_cost(writing, '1,000 documents')}")
 
 
 def _plain(usage: Usage) -> dict[str, float]:

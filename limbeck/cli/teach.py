@@ -31,6 +31,9 @@ _SPEC = click.argument("spec", type=click.Path(path_type=Path))
 @CHANGES
 @DATA
 @OUT
+@click.option("--judged-in", metavar="SPLIT", help="Compare labels with what people say there.")
+@click.option("--at", default=1, show_default=True, help="Their lowest grade that is relevant.")
+@click.option("--labels-at", type=float, help="The lowest label that is; unless given, as --at.")
 @JSON
 @with_progress
 def teach(
@@ -38,6 +41,9 @@ def teach(
     changes: tuple[str, ...],
     data: Path,
     out: Path,
+    judged_in: str | None,
+    at: int,
+    labels_at: float | None,
     as_json: bool,  # noqa: FBT001 - click passes it by name
 ) -> None:
     """Let a pipeline of SPEC label passages, as its section `teach` says.
@@ -47,20 +53,30 @@ def teach(
     """
     from limbeck.artifact import write_atomically
     from limbeck.corpus import Corpus
+    from limbeck.eval.datasets import Dataset
     from limbeck.spec.spec import Spec
+    from limbeck.spec.tapes import with_cassettes
+    from limbeck.training.agreement import agreement
     from limbeck.training.diagnostics import certainty
     from limbeck.training.labels_page import render_labels
     from limbeck.training.teaching import asked, taught
 
-    read = Spec.load(spec, changes, section="teach")
+    read = with_cassettes(Spec.load(spec, changes, section="teach"), out / "tapes")
     lesson = _lesson(read, spec)
     corpus = Corpus.load(data)
     with closing(read), noted():
         given = asked(lesson, data, corpus, out)
         labels = taught(lesson, given, corpus, out)
     sure = certainty(labels)
-    write_atomically(out / "labels.html", render_labels(labels, given, sure))
+    agreed = None
+    if judged_in is not None:
+        qrels = Dataset.load(data, judged_in, corpus=corpus).qrels
+        said = {query_id: dict(hits) for query_id, hits in labels.candidates.items()}
+        agreed = agreement(said, qrels, at=at, labels_at=at if labels_at is None else labels_at)
+    write_atomically(out / "labels.html", render_labels(labels, given, sure, agreed))
     told = _told(labels, given) | {"certainty": dict(sure)}
+    if agreed is not None:
+        told["agreement"] = dataclasses.asdict(agreed)
     if as_json:
         click.echo(json.dumps(told | {"labels": str(out / "labels")}))
         return
@@ -69,6 +85,8 @@ def teach(
         f"{told['kind']}, in {told['seconds']:,.0f} s, for {told['usd']:.4f} USD"
     )
     click.echo(_guarded(given))
+    if agreed is not None:
+        click.echo(f"agreement with {judged_in}: {agreed}")
     for name, value in told["certainty"].items():
         click.echo(f"  {name}: {value:.4g}")
 
@@ -135,19 +153,21 @@ def distill(
     """
     from limbeck.retrieval.encoders.folders import require_torch
     from limbeck.spec.spec import Spec
+    from limbeck.spec.tapes import with_cassettes
 
     require_torch("distill", extra="training")
     read = Spec.load(spec, changes, section="")
-    lesson = _lesson(read, spec)
+    taped = with_cassettes(read, out / "tapes")
+    lesson = _lesson(taped, spec)
     if gate is not None:
         lesson = dataclasses.replace(lesson, gate=gate)
     if read.recipe is None:
         raise UsageError(f"{spec} must have a section `train`; it has none; add one")
     from limbeck.training.distilling import distilled
 
-    with closing(read), noted():
+    with closing(taped), noted():
         card = distilled(lesson, read.recipe, data, out, split=split)
-    _replace(read, lesson, read.recipe.model.name, out)
+    _replace(read, _lesson(read, spec), read.recipe.model.name, out)
     if as_json:
         click.echo(json.dumps(card.to_json()))
     else:

@@ -111,22 +111,29 @@ class Spec:
         return dataclasses.replace(self, pipelines={n: self.pipelines[n] for n in wanted})
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return every finding of the static check of all pipelines, each with its line.
+        """Return every finding of the static check of all pipelines and the lesson, with its line.
 
         What an LLM lacks is said once, of the LLM, however many steps ask it.
         """
         of_llms = {
             what: f"llms.{name}" for name, llm in self.llms.items() for what in llm.problems()
         }
-        found = (
+        found = [
+            problem
+            for name, node in self.pipelines.items()
+            for problem in node.problems(place=f"pipelines.{name}")
+        ]
+        told = {(problem.message, problem.mend) for problem in found}
+        of_lesson = () if self.lesson is None else self.lesson.problems()
+        found += [each for each in of_lesson if (each.message, each.mend) not in told]
+        located = (
             dataclasses.replace(
                 problem,
                 place=self._located(of_llms.get((problem.message, problem.mend), problem.place)),
             )
-            for name, node in self.pipelines.items()
-            for problem in node.problems(place=f"pipelines.{name}")
+            for problem in found
         )
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(located))
 
     def kinds(self) -> dict[str, str | None]:
         """Return the score kind of each pipeline; None where it ends in no run."""
@@ -142,9 +149,15 @@ class Spec:
         if found:
             raise CheckError(found)
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Indexes, pipelines, and what the lesson asks."""
+        of_lesson = () if self.lesson is None else self.lesson.nodes
+        return (*self.indexes.values(), *self.pipelines.values(), *of_lesson)
+
     def close(self) -> None:
         """Close the connections of all LLMs and fold what they recorded into their cassettes."""
-        for part in (*self.indexes.values(), *self.pipelines.values()):
+        for part in self.parts:
             for node in part.walk():
                 for value in vars(node).values():
                     if isinstance(value, LLM):

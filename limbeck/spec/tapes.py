@@ -40,4 +40,5 @@ def with_cassettes(spec: Spec, folder: Path) -> Spec:
     pipelines = {name: change(node) for name, node in spec.pipelines.items()}
     indexes = {name: cast("Retriever", change(node)) for name, node in spec.indexes.items()}
     llms = {name: taped.get(llm, llm) for name, llm in spec.llms.items()}
-    return dataclasses.replace(spec, llms=llms, indexes=indexes, pipelines=pipelines)
+    lesson = None if spec.lesson is None else spec.lesson.with_nodes(change)
+    return dataclasses.replace(spec, llms=llms, indexes=indexes, pipelines=pipelines, lesson=lesson)

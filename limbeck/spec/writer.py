@@ -34,10 +34,10 @@ def write(spec: Spec) -> str:
 
 
 def named(spec: Spec) -> Spec:
-    """Return the spec with every LLM, corpus and index of its pipelines under a name."""
+    """Return the spec with every LLM, corpus and index of its parts under a name."""
     llms, corpora, indexes = dict(spec.llms), dict(spec.corpora), dict(spec.indexes)
-    for pipeline in (*spec.indexes.values(), *spec.pipelines.values()):
-        for node in pipeline.walk():
+    for part in spec.parts:
+        for node in part.walk():
             for value in (getattr(node, f.name) for f in parameters(node)):
                 if isinstance(value, LLM):
                     _name(value, llms, value.model.rpartition(":")[2].rpartition("/")[2])

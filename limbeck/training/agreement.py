@@ -14,6 +14,10 @@ from limbeck.types import Qrels
 __all__ = ["Agreement", "agreement"]
 
 
+_TOLD_APART = 0.01
+"""What an LLM reranker may add to equal grades, to keep their order."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """Of the pairs of query and document that both have judged.
@@ -21,22 +25,22 @@ class Agreement:
     Attributes:
         n: how many they are.
         share: on which both say relevant, or both say not.
-        kappa: Cohen's kappa of that, which is 0 where the share is what chance gives; NaN where
+        kappa: Cohen's kappa of that, which is 0 where the share is what chance gives; None where
             both say the same of all pairs.
-        kappa_graded: Cohen's kappa of the grades, each disagreement weighted by its square.
+        kappa_graded: Cohen's kappa of the grades, each disagreement weighted by its square; None
+            also where labels are no grades, which are whole numbers.
     """
 
     n: int
     share: float
-    kappa: float
-    kappa_graded: float
+    kappa: float | None
+    kappa_graded: float | None
 
     def __str__(self) -> str:
         """Return this in a line."""
-        return (
-            f"{self.n:,} pairs: {self.share:.3f} agree, kappa {self.kappa:.3f}, "
-            f"{self.kappa_graded:.3f} by grades"
-        )
+        kappas = {"kappa": self.kappa, "kappa by grades": self.kappa_graded}
+        told = [f"{name} {value:.3f}" for name, value in kappas.items() if value is not None]
+        return ", ".join([f"of {self.n:,} pairs {self.share:.3f} agree", *told])
 
 
 def agreement(
@@ -47,8 +51,7 @@ def agreement(
     Paper: Cohen, "A Coefficient of Agreement for Nominal Scales", 1960; with weights, 1968.
 
     Args:
-        labels: query_id to doc_id to score; graded ones are compared as they are, others only by
-            whether they reach `labels_at`.
+        labels: query_id to doc_id to score.
         qrels: what people say.
         at: the lowest grade of people that is relevant.
         labels_at: the lowest label that is.
@@ -73,19 +76,20 @@ def agreement(
         n=len(pairs),
         share=float((own == other).mean()),
         kappa=_kappa(own.astype(np.int64), other.astype(np.int64)),
-        kappa_graded=_kappa(*_ranked(said, judged)),
+        kappa_graded=_kappa_graded(said, judged),
     )
 
 
-def _ranked(
-    said: NDArray[np.float64], judged: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return both as whole grades from 0, the nearest ones."""
-    lowest = min(said.min(), judged.min())
-    return np.rint(said - lowest).astype(np.int64), np.rint(judged - lowest).astype(np.int64)
+def _kappa_graded(said: NDArray[np.float64], judged: NDArray[np.float64]) -> float | None:
+    """Return the kappa of grades, counted from the lowest one; None where labels are none."""
+    grades = np.rint(said)
+    if np.abs(said - grades).max() > _TOLD_APART:
+        return None
+    lowest = min(grades.min(), judged.min())
+    return _kappa((grades - lowest).astype(np.int64), (judged - lowest).astype(np.int64))
 
 
-def _kappa(said: NDArray[np.int64], judged: NDArray[np.int64]) -> float:
+def _kappa(said: NDArray[np.int64], judged: NDArray[np.int64]) -> float | None:
     """Return Cohen's kappa with squared weights, which for two classes is the plain one."""
     n = int(max(said.max(), judged.max())) + 1
     seen = np.zeros((n, n))
@@ -93,4 +97,4 @@ def _kappa(said: NDArray[np.int64], judged: NDArray[np.int64]) -> float:
     weights = (np.arange(n)[:, None] - np.arange(n)[None, :]) ** 2
     by_chance = np.outer(seen.sum(axis=1), seen.sum(axis=0)) / len(said)
     missed = (weights * by_chance).sum()
-    return float(1.0 - (weights * seen).sum() / missed) if missed else float("nan")
+    return float(1.0 - (weights * seen).sum() / missed) if missed else None

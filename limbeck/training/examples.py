@@ -106,7 +106,8 @@ class Examples:
             seed: of the choice of that share.
 
         Raises:
-            DataError: the split is missing, or shares queries with the labels.
+            DataError: the split is missing, or shares queries with the labels, or a share is of
+                none.
         """
         corpus = labels.texts.corpus
         if dev is None:
@@ -120,6 +121,11 @@ class Examples:
             for query, source in zip(labels.queries, labels.sources, strict=True)
             if source == FROM_SPLIT
         ]
+        if not judged:
+            raise DataError(
+                "dev must be a split, or a share of the labelled queries that are of one; none of "
+                "the labelled queries is of a split; name one, or leave dev out"
+            )
         held_out = _chosen(judged, dev, seed)
         kept = [n for n, query in enumerate(labels.queries) if query.query_id not in held_out]
         return _of_labels(labels.part(kept), _held_out(labels, held_out, folder.name))

@@ -90,9 +90,9 @@ class Labels:
 
     Attributes:
         queries: those that were asked about.
-        sources: where each query is from, such as "split" or "titles".
-        positives: int64 rows of each query, one at least: what is labelled, or what the query was
-            made from.
+        sources: where each query is from, such as "split", "log" or "titles".
+        positives: int64 rows of each query, one at least: what is labelled, what the query was
+            made from, or for a query of a log what the teacher says answers it.
         run: the teacher's scores of passages, positives among them, best first; its corpus is the
             documents and, behind them, the dark examples.
         origin: who the teacher is.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from limbeck.errors import CheckError, Problem, UsageError
+from limbeck.meter import Usage
 from limbeck.pipeline import Given, Node
 from limbeck.training.dark import Dark
-from limbeck.training.questions import Source, Split
+from limbeck.training.questions import Log, Source, Split
 
 __all__ = ["Lesson"]
 
@@ -23,6 +27,8 @@ class Lesson:
         candidates: the pipeline whose hits are scored, with all positives. None: the teacher's own
             hits; a positive that it did not find has the score of its last one.
         depth: hits of each query that are scored.
+        relevant: the score from which on a passage is a positive of a query of a log; a query
+            without any is not taught. None: the teacher's first hit is the positive.
         dark: which dark examples are made, for a teacher that scores candidates.
         apart: splits that are kept apart: what is like one of their queries is not taught.
         alike: from which similarity on, in (0, 1].
@@ -34,6 +40,7 @@ class Lesson:
     queries: tuple[Source, ...] = (Split(),)
     candidates: Node | None = None
     depth: int = 50
+    relevant: float | None = None
     dark: Dark | None = None
     apart: tuple[str, ...] = ("test",)
     alike: float = 0.9
@@ -60,7 +67,47 @@ class Lesson:
                 "dark examples must be scored by a teacher that reads a run; give candidates, and "
                 "as the teacher what scores them"
             )
+        has_log = any(isinstance(source, Log) for source in self.queries)
+        if self.dark is not None and has_log:
+            raise UsageError(
+                "dark examples are made of known positives, and queries of a log have none before "
+                "the teacher has spoken; leave out the log, or dark"
+            )
+        if self.relevant is not None and not has_log:
+            raise UsageError(
+                "relevant belongs to queries of a log; got it without one; leave it out"
+            )
         self._check_teacher()
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Teacher, candidates, and what writes or checks queries."""
+        own = (self.teacher,) if self.candidates is None else (self.teacher, self.candidates)
+        return (*own, *(node for source in self.queries for node in source.nodes))
+
+    def with_nodes(self, change: Callable[[Node], Node]) -> Lesson:
+        """Return this lesson with each of its nodes changed."""
+        return dataclasses.replace(
+            self,
+            teacher=change(self.teacher),
+            candidates=None if self.candidates is None else change(self.candidates),
+            queries=tuple(source.with_nodes(change) for source in self.queries),
+        )
+
+    def estimate(self, n_queries: int) -> Usage:
+        """Return an upper estimate of what the LLM calls take to label so many queries.
+
+        Positives that candidates lack are not counted, nor what writes queries.
+        """
+        if self.candidates is None:
+            return self.teacher.estimate(n_queries)
+        n_dark = 0 if self.dark is None else self.dark.reinforced + self.dark.noisy
+        reader = _reading(self.teacher, self.depth + n_dark)
+        return self.candidates.estimate(n_queries) + reader.estimate(n_queries)
+
+    def estimate_writing(self, n_documents: int) -> Usage:
+        """Return an upper estimate of what the LLM calls take to write queries for documents."""
+        return sum((source.estimate(n_documents) for source in self.queries), Usage())
 
     def check(self) -> None:
         """Run the static check of teacher and candidates: nothing is loaded, no money spent.
@@ -68,6 +115,12 @@ class Lesson:
         Raises:
             CheckError: something does not fit; the error holds every finding.
         """
+        problems = self.problems()
+        if problems:
+            raise CheckError(problems)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return every finding of the static check."""
         problems: list[Problem] = []
         given = Given()
         if self.candidates is not None:
@@ -75,8 +128,7 @@ class Lesson:
         self.teacher.examine(given, "teach.teacher", problems)
         for number, source in enumerate(self.queries):
             source.examine(f"teach.queries[{number}]", problems)
-        if problems:
-            raise CheckError(tuple(problems))
+        return tuple(problems)
 
     def _check_teacher(self) -> None:
         """Raise UsageError unless the teacher begins where it is asked to."""
@@ -91,6 +143,14 @@ class Lesson:
                 "a teacher of candidates must read a run; this one makes its own; leave candidates "
                 "out, or give the reranker alone"
             )
+
+
+def _reading(node: Node, n: int) -> Node:
+    """Return a node whose rerankers read no more than n hits."""
+    node = node.with_children(lambda child: _reading(child, n))
+    depth = getattr(node, "depth", None)
+    narrowed: dict[str, Any] = {"depth": min(depth, n)} if isinstance(depth, int) else {}
+    return dataclasses.replace(node, **narrowed)
 
 
 def _reads_a_run(node: Node) -> bool:

@@ -1,23 +1,27 @@
-"""Queries to teach with: those of a split, or made from documents, each with what it asks for.
+"""Queries to teach with: of a split, of a log, or made from documents; and what answers each.
 
-A query that was made from a document has that document as its positive. Made ones may be checked
-for consistency: only those stay for which a pipeline finds their document again.
+Of a log's nobody knows what answers them, until the teacher says so. A query that was made from a
+document has that document as its positive. Made ones may be checked for consistency: only those
+stay for which a pipeline finds their document again.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.corpus import Corpus
 from limbeck.errors import DataError, Problem, UsageError
-from limbeck.eval.datasets import Dataset
+from limbeck.eval.datasets import Dataset, read_queries
+from limbeck.files import resolved
+from limbeck.meter import Usage
 from limbeck.passages import sentences
 from limbeck.pipeline import Given, Node
 from limbeck.retrieval.expansion import Expander
@@ -25,7 +29,7 @@ from limbeck.training.examples import Examples
 from limbeck.training.labels import FROM_SPLIT
 from limbeck.types import Query, Run
 
-__all__ = ["SOURCES", "Question", "Sentences", "Source", "Split", "Titles", "Written"]
+__all__ = ["SOURCES", "Log", "Question", "Sentences", "Source", "Split", "Titles", "Written"]
 
 
 class Question(NamedTuple):
@@ -33,7 +37,7 @@ class Question(NamedTuple):
 
     Attributes:
         query: what is asked.
-        positives: int64 rows of the corpus that answer it, one at least.
+        positives: int64 rows of the corpus that answer it; none where nobody knows any.
     """
 
     query: Query
@@ -83,6 +87,24 @@ class Source(ABC):
             )
         return found
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes among the parameters."""
+        values = (getattr(self, f.name) for f in dataclasses.fields(self))
+        return tuple(value for value in values if isinstance(value, Node))
+
+    def with_nodes(self, change: Callable[[Node], Node]) -> Self:
+        """Return this source with each node among its parameters changed."""
+        changed: dict[str, Any] = {}
+        for f in dataclasses.fields(self):
+            if isinstance(value := getattr(self, f.name), Node):
+                changed[f.name] = change(value)
+        return dataclasses.replace(self, **changed)
+
+    def estimate(self, n_documents: int) -> Usage:  # noqa: ARG002 - few ask an LLM
+        """Return an upper estimate of what the LLM calls for so many documents take."""
+        return Usage()
+
     def examine(self, place: str, problems: list[Problem]) -> None:  # noqa: B027 - few do
         """Append what would keep this source from giving queries; load and spend nothing."""
 
@@ -112,6 +134,39 @@ class Split(Source):
     ) -> Iterator[Question]:
         held = Examples.of(Dataset.load(folder, self.split, corpus=corpus))
         yield from map(Question, held.queries, held.positives)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log(Source):
+    """Queries of a file, of which nobody knows what answers them.
+
+    Attributes:
+        path: a JSONL file with `_id` and `text` in each line, as BEIR's queries.jsonl.
+    """
+
+    name: ClassVar[str] = "log"
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "path", resolved(self.path))
+
+    def examine(self, place: str, problems: list[Problem]) -> None:
+        """Examine whether the file is there."""
+        if not self.path.is_file():
+            message = f"{self.name} reads {self.path}, which is no file"
+            problems.append(Problem(place, message, "give its path"))
+
+    def _questions(
+        self,
+        folder: Path,  # noqa: ARG002 - a log is of no collection
+        corpus: Corpus,  # noqa: ARG002 - it was written before
+        rng: np.random.Generator,  # noqa: ARG002 - nothing is drawn
+    ) -> Iterator[Question]:
+        unknown = np.zeros(0, dtype=np.int64)
+        asked = (query for query in read_queries(self.path) if query.text.strip())
+        return (Question(query, unknown) for query in asked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +294,10 @@ class Written(_Made):
         super().examine(place, problems)
         self.of.examine_inside(f"{place}.of", problems)
 
+    def estimate(self, n_documents: int) -> Usage:
+        """Return what writing for so many documents takes at most."""
+        return self.of.estimate_building(min(n_documents, self.documents or n_documents))
+
     def _texts(
         self, corpus: Corpus, rng: np.random.Generator
     ) -> Iterator[tuple[int, Sequence[str]]]:
@@ -254,6 +313,6 @@ def _only(row: int) -> NDArray[np.int64]:
 
 
 SOURCES: dict[str, type[Source]] = {
-    source.name: source for source in (Split, Titles, Sentences, Written)
+    source.name: source for source in (Split, Log, Titles, Sentences, Written)
 }
 """By their names in specs."""

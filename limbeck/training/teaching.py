@@ -19,7 +19,7 @@ from limbeck.corpus import Corpus
 from limbeck.errors import DataError, UsageError
 from limbeck.eval.datasets import Dataset
 from limbeck.fingerprint import digest, fingerprint
-from limbeck.meter import metered
+from limbeck.meter import metered, note
 from limbeck.pipeline import Node
 from limbeck.progress import track
 from limbeck.training.extended import Extended
@@ -27,7 +27,7 @@ from limbeck.training.folders import alone
 from limbeck.training.labels import Labels, Origin
 from limbeck.training.leaks import Leak, LeakGuard
 from limbeck.training.lesson import Lesson
-from limbeck.training.questions import Question, Source, Written
+from limbeck.training.questions import Question, Source
 from limbeck.types import Document, Query, Run
 
 __all__ = ["Asked", "asked", "taught"]
@@ -71,7 +71,8 @@ def asked(lesson: Lesson, folder: Path, corpus: Corpus, out: Path | None = None)
 
     Raises:
         CheckError: the static check refuses teacher, candidates or sources.
-        DataError: a source gives none, all leak, or a split that is kept apart is not there.
+        DataError: a source gives none, two have an id for different queries, all leak, or a split
+            that is kept apart is not there.
         UsageError: examples that are shown to an LLM leak.
     """
     lesson.check()
@@ -84,8 +85,9 @@ def asked(lesson: Lesson, folder: Path, corpus: Corpus, out: Path | None = None)
         for question in _questions(source, lesson, folder, corpus, out):
             if leak := guard.leak(question.query):
                 leaks.append(leak)
-            else:
-                kept.setdefault(question.query.query_id, (question, source.name))
+                continue
+            first, _ = kept.setdefault(question.query.query_id, (question, source.name))
+            _require_equal(first.query, question.query)
     if not kept:
         raise DataError(
             f"a lesson must have queries; all {len(leaks):,} are like queries that are kept apart; "
@@ -93,6 +95,14 @@ def asked(lesson: Lesson, folder: Path, corpus: Corpus, out: Path | None = None)
         )
     questions, sources = zip(*kept.values(), strict=True)
     return Asked(questions, sources, tuple(leaks), len(guard))
+
+
+def _require_equal(one: Query, other: Query) -> None:
+    if one.text != other.text:
+        raise DataError(
+            f"two sources must not have one query id for two queries; {one.query_id!r} is "
+            f"{one.text!r} and {other.text!r}; rename one"
+        )
 
 
 def _questions(
@@ -115,9 +125,7 @@ def _questions(
 
 def _require_clean_examples(lesson: Lesson, guard: LeakGuard) -> None:
     """Raise UsageError where examples that an LLM is shown hold a query that is kept apart."""
-    written = [source.of for source in lesson.queries if isinstance(source, Written)]
-    asking = [lesson.teacher, *filter(None, [lesson.candidates]), *written]
-    files = {getattr(node, "examples", None) for each in asking for node in each.walk()}
+    files = {getattr(node, "examples", None) for each in lesson.nodes for node in each.walk()}
     for file in sorted(file for file in files if isinstance(file, Path)):
         shown = [
             Query(f"{file.name}:{n}", each.query) for n, each in enumerate(read_shots(file), 1)
@@ -142,6 +150,7 @@ def taught(lesson: Lesson, given: Asked, corpus: Corpus, out: Path) -> Labels:
         out: the folder of the labels.
 
     Raises:
+        DataError: no query has an answer.
         UsageError: the folder holds the labels of another lesson, or is in use; or the teacher
             leaves out passages that it was to score.
     """
@@ -158,6 +167,11 @@ def taught(lesson: Lesson, given: Asked, corpus: Corpus, out: Path) -> Labels:
             for places in track(ranges, label="parts of the queries taught", total=len(ranges))
         ]
         whole = Labels.joined(made)
+        if not len(whole):
+            raise DataError(
+                f"a teacher must find what answers queries; of {len(given.questions):,} it finds "
+                "nothing for any; lower relevant, or raise depth"
+            )
         whole.save(labels)
         shutil.rmtree(out / "parts")
         return whole
@@ -175,7 +189,7 @@ def _identity(lesson: Lesson, given: Asked, corpus: Corpus) -> str:
         for question, source in zip(given.questions, given.sources, strict=True)
     ]
     nodes = [lesson.teacher.fingerprint, lesson.candidates and lesson.candidates.fingerprint]
-    how = [lesson.depth, lesson.dark, lesson.seed]
+    how = [lesson.depth, lesson.relevant, lesson.dark, lesson.seed]
     return digest(corpus.fingerprint, fingerprint([nodes, how, told]))
 
 
@@ -203,6 +217,10 @@ def _part(
     began = time.perf_counter()
     with metered() as meter:
         run = _scored(lesson, questions, corpus)
+        positives = tuple(_answers(lesson, run, n, each) for n, each in enumerate(questions))
+        known = [place for place, rows in enumerate(positives) if len(rows)]
+        if n_unknown := len(questions) - len(known):
+            note("query not taught: the teacher finds nothing that answers it", n_unknown)
     origin = Origin(
         lesson.teacher.name,
         lesson.teacher.fingerprint,
@@ -214,13 +232,24 @@ def _part(
     made = Labels(
         tuple(question.query for question in questions),
         given.sources[places.start : places.stop],
-        tuple(question.positives for question in questions),
+        positives,
         run,
         origin,
         identity,
-    )
+    ).part(known)
     made.save(folder)
     return made
+
+
+def _answers(lesson: Lesson, run: Run, place: int, question: Question) -> NDArray[np.int64]:
+    """Return the positives of a query; where nobody knows any, what the teacher finds."""
+    if len(question.positives):
+        return question.positives
+    where = run.segment(place)
+    rows = run.rows[where].astype(np.int64)
+    if lesson.relevant is None:
+        return rows[:1]
+    return np.sort(rows[run.scores[where] >= lesson.relevant])
 
 
 def _named(teacher: Node) -> tuple[tuple[str, ...], tuple[str, ...]]:

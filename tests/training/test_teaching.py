@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
@@ -21,11 +22,13 @@ from limbeck.meter import Usage, charge, note
 from limbeck.pipeline import Reranker
 from limbeck.retrieval.bm25 import BM25
 from limbeck.retrieval.expansion import Expander, Written
+from limbeck.retrieval.recorded_run import RecordedRun
 from limbeck.retrieval.scorer import Scorer
 from limbeck.training import teaching
 from limbeck.training.dark import Dark
+from limbeck.training.examples import Examples
 from limbeck.training.lesson import Lesson
-from limbeck.training.questions import Sentences, Split, Titles
+from limbeck.training.questions import Log, Sentences, Split, Titles
 from limbeck.training.questions import Written as WrittenQueries
 from limbeck.training.teaching import asked, taught
 from limbeck.types import Query, Run
@@ -99,6 +102,69 @@ def test_a_pipeline_teaches_by_its_own_run_and_a_positive_it_missed_stands_last(
         assert (labels.of(np.array([place]), added[None]) == found.scores[-1]).all()
         n_added += len(added)
     assert n_added > 10, "BM25 finds documents by chance here"
+
+
+def log(tmp_path, *texts):
+    path = tmp_path / "log.jsonl"
+    lines = ({"_id": f"log{n}", "text": text} for n, text in enumerate(texts))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return Log(path=path)
+
+
+def test_of_a_log_the_teacher_says_what_answers_a_query(folder, tmp_path):
+    """Its first hit is the positive, or all from a score on; a query without any is not taught."""
+    corpus = Corpus.load(folder)
+    texts = Dataset.load(folder, "train").queries[0].text, "nothing of this world", " "
+    asking = lesson(queries=(log(tmp_path, *texts),), alike=1.0)
+    labels = made(folder, tmp_path / "first", asking)
+    assert [query.query_id for query in labels.queries] == ["log0"]
+    assert labels.sources == ("log",)
+    assert labels.positives[0].tolist() == labels.run.rows[:1].tolist()
+    assert labels.origin.notes[-1] == (
+        "query not taught: the teacher finds nothing that answers it",
+        1,
+    )
+    all_of = made(folder, tmp_path / "all", dataclasses.replace(asking, relevant=0.0))
+    assert len(all_of.positives[0]) == 5
+    assert set(all_of.positives[0]) == set(labels.run.rows.tolist())
+    with pytest.raises(DataError, match="of 2 it finds nothing for any; lower relevant"):
+        made(folder, tmp_path / "none", dataclasses.replace(asking, relevant=2.0))
+    examples = Examples.taught(all_of, folder)
+    assert examples.queries == labels.queries
+    with pytest.raises(DataError, match="none of the labelled queries is of a split"):
+        Examples.taught(all_of, folder, dev=0.5)
+    assert all(row < len(corpus) for row in all_of.run.rows)
+
+
+def test_a_log_may_stand_beside_a_split(folder, tmp_path):
+    train = Dataset.load(folder, "train").queries
+    same = log(tmp_path)
+    lines = ({"_id": query.query_id, "text": query.text} for query in train[:2])
+    same.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    given = asked(lesson(queries=(Split(), same)), folder, Corpus.load(folder))
+    assert set(given.sources) == {"split"}, "the split knows what answers them"
+    same.path.write_text(json.dumps({"_id": train[0].query_id, "text": "another"}))
+    with pytest.raises(DataError, match="one query id for two queries"):
+        asked(lesson(queries=(Split(), same)), folder, Corpus.load(folder))
+
+
+def test_recorded_judgements_teach(folder, tmp_path):
+    """What an LLM said elsewhere, as a file of grades: all that it judged is labelled, no more."""
+    query = Dataset.load(folder, "train").queries[0]
+    ids = Corpus.load(folder).doc_ids
+    path = tmp_path / "llm.qrels"
+    path.write_text("".join(f"log0 0 {ids[n]} {n}\n" for n in range(4)))
+    of = Lesson(
+        teacher=RecordedRun(path),
+        queries=(log(tmp_path, query.text, "never judged"),),
+        relevant=2.0,
+        apart=("dev",),
+        alike=1.0,
+    )
+    labels = made(folder, tmp_path / "labels", of)
+    assert len(labels) == 1
+    assert dict(next(labels.run.items())[1]) == {ids[n]: float(n) for n in range(4)}
+    assert sorted(ids[row] for row in labels.positives[0]) == sorted([ids[2], ids[3]])
 
 
 def test_nothing_is_asked_twice(folder, tmp_path, monkeypatch):
@@ -195,6 +261,8 @@ class Reads(Reranker):
         ({"teacher": BM25(), "candidates": None, "dark": Dark()}, "give candidates"),
         ({"depth": 0}, "depth must be 1 or more"),
         ({"queries": ()}, "must have queries"),
+        ({"queries": (Log(path="log.jsonl"),), "dark": Dark()}, "leave out the log, or dark"),
+        ({"relevant": 1.0}, "relevant belongs to queries of a log"),
     ],
 )
 def test_a_lesson_that_cannot_be_given_is_refused(given, why):

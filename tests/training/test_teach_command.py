@@ -1,0 +1,101 @@
+"""`limbeck teach` and what `limbeck check` says of a lesson, with an LLM that follows a script."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from limbeck import cli
+from limbeck.corpus import Corpus
+from limbeck.eval.datasets import Dataset
+from limbeck.training.labels import Labels
+
+SPEC = """
+limbeck: 1
+llms:
+  judge: {backend: scripted, model: x, replies: ["The grade is 2"], price: [1.0, 1.0]}
+  writer: {backend: scripted, model: y, replies: [ask me], price: [1.0, 1.0]}
+pipelines: {first: [{bm25: {k: 60}}]}
+teach:
+  candidates: first
+  teacher: {pointwise: {llm: judge, method: graded, read: text}}
+  queries: [{split: {n: 3}}, {written: {of: {doc2query: {llm: writer, n: 1}}, documents: 4}}]
+  depth: 5
+  apart: [dev]
+"""
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+def run(capsys, *arguments):
+    try:
+        cli.main([str(argument) for argument in arguments])
+        status = 0
+    except SystemExit as done:
+        status = done.code or 0
+    return status, *capsys.readouterr()
+
+
+def test_check_says_what_teaching_may_cost(spec, capsys):
+    """Five hits of each query are judged, though the reranker alone would read a hundred."""
+    _, out, err = run(capsys, "check", spec, "--queries", 7)
+    assert err == ""
+    assert "teach is sound: at most 35 LLM calls" in out
+    assert "teach, its written queries: at most 4 LLM calls" in out
+    told = json.loads(run(capsys, "check", spec, "--queries", 7, "--json")[1])["teach"]
+    assert (told["calls"], told["writing_1000_documents"]["calls"]) == (35, 4)
+
+
+def test_check_finds_what_is_wrong_in_a_lesson_once(spec, capsys):
+    spec.write_text(SPEC.replace("depth: 5", "depth: 5\n  dark: {reinforced: 1}"))
+    assert run(capsys, "check", spec)[0] == 0
+    spec.write_text(SPEC.replace("max_tokens", "").replace("read: text", "read: logprobs"))
+    status, _, err = run(capsys, "check", spec)
+    assert status == 1
+    assert err.count("logprobs") == 1
+    assert "teach.teacher" in err
+
+
+def test_what_an_llm_answered_is_kept_below_out(spec, folder, tmp_path, capsys):
+    """It stands in no pipeline, and yet its cassette is made, and closed in the end."""
+    out = tmp_path / "out"
+    status, said, err = run(capsys, "teach", spec, "--data", folder, "--out", out)
+    assert (status, err) == (0, "")
+    assert "labels of 7 queries, kind grade" in said
+    assert {path.name for path in (out / "tapes").glob("*.jsonl")} == {
+        "judge.jsonl",
+        "writer.jsonl",
+    }
+    labels = Labels.load(out / "labels", Corpus.load(folder))
+    assert set(labels.sources) == {"split", "written"}
+    assert labels.run.scores.min() == 2.0
+    assert labels.run.scores.max() < 2.001
+    assert labels.run.kind == "grade"
+
+
+def test_agreement_with_people_is_told(folder, tmp_path, capsys):
+    train = Dataset.load(folder, "train")
+    lines = []
+    for query_id, grades in train.qrels.judgements.items():
+        lines += [f"{query_id} 0 {doc_id} {2 * grade}" for doc_id, grade in grades.items()]
+        other = next(doc_id for doc_id in train.corpus.doc_ids if doc_id not in grades)
+        lines.append(f"{query_id} 0 {other} 0")
+    (tmp_path / "llm.qrels").write_text("\n".join(lines))
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        "limbeck: 1\npipelines: {said: [{recorded-run: {path: llm.qrels}}]}\n"
+        "teach: {teacher: said, apart: [dev]}\n"
+    )
+    given = ("teach", path, "--data", folder, "--out", tmp_path / "out", "--judged-in", "train")
+    _, out, err = run(capsys, *given)
+    assert err == ""
+    assert out.count("agreement with train: of ") == 1
+    told = json.loads(run(capsys, *given, "--at", 1, "--labels-at", 2, "--json")[1])["agreement"]
+    assert told["share"] == 1.0
+    assert "Agreement with people" in (tmp_path / "out" / "labels.html").read_text()
