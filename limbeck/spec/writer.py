@@ -14,7 +14,6 @@ import yaml
 from limbeck.corpus import Corpus
 from limbeck.errors import UsageError
 from limbeck.llm.model import LLM
-from limbeck.llm.serving.engine import Engine
 from limbeck.pipeline import Node, Pipeline, Retriever
 from limbeck.registry import node_names
 from limbeck.spec.models import BUILT_IN, MODEL_FIELDS
@@ -89,6 +88,8 @@ class _Writer:
         if spec.indexes:
             document["indexes"] = {n: self._node(i, full=True) for n, i in spec.indexes.items()}
         document["pipelines"] = {name: self._steps(n) for name, n in spec.pipelines.items()}
+        sections = {"teach": spec.lesson, "train": spec.recipe}
+        document |= {name: self._values(held) for name, held in sections.items() if held}
         return yaml.dump(
             document,
             Dumper=yaml.SafeDumper,
@@ -157,8 +158,10 @@ class _Writer:
         if isinstance(value, LLM | Corpus):
             names = self._spec.llms if isinstance(value, LLM) else self._spec.corpora
             return _key_of(value, names)
-        if isinstance(value, Engine):
-            return self._values(value)
+        if dataclasses.is_dataclass(value):
+            values, kind = self._values(value), getattr(type(value), "name", None)
+            is_parameter = any(f.name == "name" for f in parameters(value))
+            return values if kind is None or is_parameter else {kind: values}
         if isinstance(value, Path):
             return self._path(value)
         if isinstance(value, (tuple, list)):

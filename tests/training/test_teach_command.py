@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+import limbeck
 from limbeck import cli
 from limbeck.corpus import Corpus
 from limbeck.eval.datasets import Dataset
+from limbeck.spec.spec import Spec
 from limbeck.training.labels import Labels
 
 SPEC = """
@@ -99,3 +102,34 @@ def test_agreement_with_people_is_told(folder, tmp_path, capsys):
     told = json.loads(run(capsys, *given, "--at", 1, "--labels-at", 2, "--json")[1])["agreement"]
     assert told["share"] == 1.0
     assert "Agreement with people" in (tmp_path / "out" / "labels.html").read_text()
+
+
+LESSON = """
+teach:
+  candidates: first
+  teacher: [{pointwise: {llm: judge}}]
+  queries: [{split: {n: 3}}, {log: {path: log.jsonl}}, {titles: {found_by: first, within: 2}},
+    {written: {of: {doc2query: {llm: writer}}}}]
+  relevant: 0.5
+  apart: [dev, test]
+"""
+DARK = "teach: {candidates: first, teacher: {pointwise: {llm: judge}}, dark: {masked: [0.1, 0.2]}}"
+
+
+@pytest.mark.parametrize("section", [LESSON, DARK])
+def test_a_lesson_that_is_dumped_reads_back_equal(section, tmp_path):
+    (tmp_path / "log.jsonl").write_text("")
+    spec = Spec.loads(SPEC[: SPEC.index("teach:")] + section, folder=tmp_path)
+    assert spec.lesson is not None
+    again = Spec.loads(spec.dump(), folder=tmp_path)
+    assert again.lesson == spec.lesson
+    assert again.pipelines == spec.pipelines
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("recipe", ["ance", "colbert", "cross-encoder", "dpr", "fine-tune"])
+def test_a_recipe_that_is_dumped_reads_back_equal(recipe):
+    path = Path(limbeck.__file__).parent / "training" / "recipes" / f"{recipe}.yaml"
+    spec = Spec.load(path, ["negatives.guard={relative: 0.1}", "model.base=some/model"])
+    assert spec.recipe is not None
+    assert Spec.loads(spec.dump(), folder=path.parent).recipe == spec.recipe
