@@ -58,7 +58,7 @@ class Listwise(LLMReranker):
     """
 
     name: ClassVar[str] = "listwise"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     places: ClassVar[frozenset[str]] = frozenset({"query", "passages"})
     extras: ClassVar[frozenset[str]] = frozenset({"n"})
 

@@ -56,6 +56,8 @@ class LLMReranker(Asking, Reranker):
     Attributes:
         depth: hits read of each query; deeper ones are dropped, so that all scores are of one kind.
         passage_tokens: each passage is cut to so many tokens in the prompt.
+        as_told: for labels: equal scores stay equal, and a hit that nothing was told of is left
+            out.
     """
 
     version: ClassVar[int] = 3
@@ -63,6 +65,7 @@ class LLMReranker(Asking, Reranker):
     temperature: float = field(default=0.0, kw_only=True)
     depth: int = field(default=100, kw_only=True)
     passage_tokens: int = field(default=512, kw_only=True)
+    as_told: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,6 +142,17 @@ class LLMReranker(Asking, Reranker):
     def rerank(self, queries: Sequence[Query], run: Run) -> Run:
         """Return the first `depth` hits of each query in their new order."""
         read = run.top(self.depth)
+        return self._as_told(queries, read) if self.as_told else self._placed(queries, read)
+
+    def _as_told(self, queries: Sequence[Query], read: Run) -> Run:
+        found = [score for of_query in self._found(queries, read) for score in of_query]
+        told = read.select(np.array([score is not None for score in found], dtype=bool))
+        scores = np.array([score for score in found if score is not None], dtype=np.float32)
+        return Run.ranked(
+            told.query_ids, told.bounds, told.rows, scores, kind=self.kind, corpus=told.corpus
+        )
+
+    def _placed(self, queries: Sequence[Query], read: Run) -> Run:
         rows, scores = read.rows.copy(), np.empty(len(read.rows), dtype=np.float32)
         for position, found in enumerate(self._found(queries, read)):
             where = read.segment(position)
@@ -189,8 +203,16 @@ class SortingReranker(LLMReranker):
         """Return the places of the passages, best first."""
 
     def scored(self, query: str, passages: Sequence[str]) -> Steps[Scores]:
-        """Return `depth` for the passage that is ranked first, and 1 less for each one after it."""
-        return ranks((yield from self.ordered(query, passages)), self.depth)
+        """Return `depth` for the passage that is ranked first, and 1 less for each one after it.
+
+        Of those behind the best nothing is told, though they have an order.
+        """
+        order = yield from self.ordered(query, passages)
+        found = ranks(order, self.depth)
+        if not self.as_told:
+            return found
+        sorted_ones = set(order[: self.best])
+        return [score if place in sorted_ones else None for place, score in enumerate(found)]
 
     def top(self, k: int) -> Node:
         """Return this reranker cut to k hits; it puts no more in order than are returned."""

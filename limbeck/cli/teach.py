@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["distill", "teach"]
 
+_GRADED = ("grade", "unknown")
+"""Kinds of scores that may be grades as people give them; recorded ones are unknown."""
+
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))
 
 
@@ -72,7 +75,8 @@ def teach(
     if judged_in is not None:
         qrels = Dataset.load(data, judged_in, corpus=corpus).qrels
         said = {query_id: dict(hits) for query_id, hits in labels.candidates.items()}
-        agreed = agreement(said, qrels, at=at, labels_at=at if labels_at is None else labels_at)
+        least = _relevant_from(labels, at) if labels_at is None else labels_at
+        agreed = agreement(said, qrels, at=at, labels_at=least)
     write_atomically(out / "labels.html", render_labels(labels, given, sure, agreed))
     told = _told(labels, given) | {"certainty": dict(sure)}
     if agreed is not None:
@@ -89,6 +93,16 @@ def teach(
         click.echo(f"agreement with {judged_in}: {agreed}")
     for name, value in told["certainty"].items():
         click.echo(f"  {name}: {value:.4g}")
+
+
+def _relevant_from(labels: Labels, at: int) -> float:
+    """Return the label that counts as relevant where nobody says it: the same grade."""
+    if labels.run.kind not in _GRADED:
+        raise UsageError(
+            f"labels of the kind {labels.run.kind} must be told from which score on they count as "
+            "relevant; add --labels-at SCORE"
+        )
+    return at
 
 
 def _lesson(spec: Spec, file: Path) -> Lesson:

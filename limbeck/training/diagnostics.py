@@ -37,7 +37,9 @@ def groups(labels: Labels) -> dict[str, NDArray[np.float32]]:
 
 
 def lists_of(labels: Labels, *, dark: bool) -> NDArray[np.int64]:
-    """Return the rows of each query, a positive first; NO_PASSAGE where it has fewer.
+    """Return the rows of each query; NO_PASSAGE where it has fewer.
+
+    The first is the positive with the best label. The other positives are left out.
 
     Args:
         labels: whose queries.
@@ -47,8 +49,10 @@ def lists_of(labels: Labels, *, dark: bool) -> NDArray[np.int64]:
     most = int(np.diff(run.bounds).max(initial=0))
     rows = np.full((len(run), most + 1), NO_PASSAGE)
     for place, positives in enumerate(labels.positives):
-        others = np.setdiff1d(run.rows[run.segment(place)], positives)
-        rows[place, 0] = positives[0]
+        own = run.rows[run.segment(place)]
+        is_positive = np.isin(own, positives)
+        others = own[~is_positive]
+        rows[place, 0] = own[is_positive][0] if is_positive.any() else positives[0]
         rows[place, 1 : 1 + len(others)] = others
     return rows
 

@@ -143,6 +143,8 @@ class Labels:
             rows: of their passages, shape (n_queries, n_passages).
         """
         keys, scores = self._sorted
+        if not len(keys):
+            return np.full(rows.shape, np.nan, dtype=np.float32)
         asked = queries[:, None] * len(self.texts) + rows
         places = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
         known = (keys[places] == asked) & (rows >= 0)

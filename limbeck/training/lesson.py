@@ -25,10 +25,12 @@ class Lesson:
             [{cross-encoder: {...}}], and scores these.
         queries: where they come from.
         candidates: the pipeline whose hits are scored, with all positives. None: the teacher's own
-            hits; a positive that it did not find has the score of its last one.
+            hits; a positive that it did not find has no label.
         depth: hits of each query that are scored.
         relevant: the score from which on a passage is a positive of a query of a log; a query
             without any is not taught. None: the teacher's first hit is the positive.
+        tolerate: the share of the prompts that LLMs may leave without an answer; what an answer is
+            missing for has no label.
         dark: which dark examples are made, for a teacher that scores candidates.
         apart: splits that are kept apart: what is like one of their queries is not taught.
         alike: from which similarity on, in (0, 1].
@@ -41,6 +43,7 @@ class Lesson:
     candidates: Node | None = None
     depth: int = 50
     relevant: float | None = None
+    tolerate: float = 0.0
     dark: Dark | None = None
     apart: tuple[str, ...] = ("test",)
     alike: float = 0.9
@@ -52,6 +55,8 @@ class Lesson:
             raise UsageError(
                 f"depth must be 1 or more and seed 0 or more; got {self.depth} and {self.seed}"
             )
+        if not 0.0 <= self.tolerate <= 1.0:
+            raise UsageError(f"tolerate must lie in [0, 1]; got {self.tolerate}")
         if self.gate is not None and not self.gate >= 0:
             raise UsageError(f"gate must be 0 or more; got {self.gate}")
         if not self.queries:

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.agents.asking import Prompting
+from limbeck.agents.reranker import LLMReranker
 from limbeck.agents.shots import read_shots
 from limbeck.artifact import Artifact, write_artifact
 from limbeck.corpus import Corpus
-from limbeck.errors import DataError, UsageError
+from limbeck.errors import DataError, LLMError, UsageError
 from limbeck.eval.datasets import Dataset
 from limbeck.fingerprint import digest, fingerprint
-from limbeck.meter import metered, note
+from limbeck.llm.model import CALL_FAILED
+from limbeck.meter import Meter, metered, note
 from limbeck.pipeline import Node
 from limbeck.progress import track
 from limbeck.training.extended import Extended
@@ -150,9 +152,10 @@ def taught(lesson: Lesson, given: Asked, corpus: Corpus, out: Path) -> Labels:
         out: the folder of the labels.
 
     Raises:
-        DataError: no query has an answer.
+        DataError: no query has an answer, or none a label.
+        LLMError: more prompts have no answer than are tolerated.
         UsageError: the folder holds the labels of another lesson, or is in use; or the teacher
-            leaves out passages that it was to score.
+            reads fewer passages than it is given.
     """
     lesson = _bound(lesson, corpus)
     identity = _identity(lesson, given, corpus)
@@ -172,14 +175,26 @@ def taught(lesson: Lesson, given: Asked, corpus: Corpus, out: Path) -> Labels:
                 f"a teacher must find what answers queries; of {len(given.questions):,} it finds "
                 "nothing for any; lower relevant, or raise depth"
             )
+        if not len(whole.run.rows):
+            raise DataError(
+                "a teacher must score passages; it scored none of any query; look whether it knows "
+                "these queries and this corpus"
+            )
         whole.save(labels)
         shutil.rmtree(out / "parts")
         return whole
 
 
 def _bound(lesson: Lesson, corpus: Corpus) -> Lesson:
-    candidates = lesson.candidates and lesson.candidates.bind(corpus)
-    return dataclasses.replace(lesson, teacher=lesson.teacher.bind(corpus), candidates=candidates)
+    bound = lesson.with_nodes(lambda node: node.bind(corpus))
+    return dataclasses.replace(bound, teacher=_as_told(bound.teacher))
+
+
+def _as_told(teacher: Node) -> Node:
+    """Return a teacher whose LLMs' answers become labels as they are, and nothing else does."""
+    if isinstance(teacher, LLMReranker):
+        return dataclasses.replace(teacher, as_told=True)
+    return teacher.with_children(_as_told)
 
 
 def _identity(lesson: Lesson, given: Asked, corpus: Corpus) -> str:
@@ -217,10 +232,13 @@ def _part(
     began = time.perf_counter()
     with metered() as meter:
         run = _scored(lesson, questions, corpus)
+        _require_answers(lesson, meter)
         positives = tuple(_answers(lesson, run, n, each) for n, each in enumerate(questions))
         known = [place for place, rows in enumerate(positives) if len(rows)]
         if n_unknown := len(questions) - len(known):
             note("query not taught: the teacher finds nothing that answers it", n_unknown)
+        if n_unlabelled := int((np.diff(run.bounds)[known] == 0).sum()):
+            note("query without labels: the teacher scored none of its passages", n_unlabelled)
     origin = Origin(
         lesson.teacher.name,
         lesson.teacher.fingerprint,
@@ -239,6 +257,18 @@ def _part(
     ).part(known)
     made.save(folder)
     return made
+
+
+def _require_answers(lesson: Lesson, meter: Meter) -> None:
+    """Raise LLMError where calls failed: what they were about would have no label for good."""
+    failed = {message: n for message, n in meter.notes.items() if CALL_FAILED in message}
+    if sum(failed.values()) > lesson.tolerate * meter.usage.prompts:
+        said = "; ".join(failed)
+        raise LLMError(
+            f"a teacher's LLM must answer; {sum(failed.values()):,} of {meter.usage.prompts:,} "
+            f"prompts have no answer: {said}; mend that, and run again: what was answered is kept; "
+            "or give as `tolerate` the share that may lack one"
+        )
 
 
 def _answers(lesson: Lesson, run: Run, place: int, question: Question) -> NDArray[np.int64]:
@@ -266,7 +296,8 @@ def _scored(lesson: Lesson, questions: Sequence[Question], corpus: Corpus) -> Ru
     """Return the teacher's scores of the passages of some queries."""
     queries = [question.query for question in questions]
     if lesson.candidates is None:
-        return _with_positives(lesson.teacher.top(lesson.depth)(queries), questions, corpus)
+        run: Run = lesson.teacher.top(lesson.depth)(queries)
+        return dataclasses.replace(run, corpus=Extended(corpus, ()))
     found: Run = lesson.candidates.top(lesson.depth)(queries)
     listed = [_listed(found, place, question) for place, question in enumerate(questions)]
     dark = [
@@ -275,13 +306,22 @@ def _scored(lesson: Lesson, questions: Sequence[Question], corpus: Corpus) -> Ru
     ]
     texts = Extended(corpus, [text for own in dark for text in own])
     shown = _shown(lesson, questions, listed, dark, texts)
+    _require_depth(lesson.teacher, int(np.diff(shown.bounds).max(initial=0)))
     scored: Run = lesson.teacher(queries, shown)
-    if len(scored.rows) != len(shown.rows):
-        raise UsageError(
-            f"a teacher must score all that it is given, {len(shown.rows):,} passages; it scored "
-            f"{len(scored.rows):,}; raise its depth to {int(np.diff(shown.bounds).max())} or more"
-        )
+    if n_missing := len(shown.rows) - len(scored.rows):
+        note("passage without a label: the teacher left it out", n_missing)
     return _between(scored, questions) if lesson.dark and lesson.dark.between else scored
+
+
+def _require_depth(teacher: Node, n: int) -> None:
+    """Raise UsageError unless a teacher reads n passages of a query."""
+    depths = (getattr(node, "depth", None) for node in teacher.walk())
+    least = min((depth for depth in depths if isinstance(depth, int)), default=n)
+    if least < n:
+        raise UsageError(
+            f"a teacher must read all that it is given, {n} passages of a query; its depth is "
+            f"{least}; raise that to {n} or more"
+        )
 
 
 def _listed(found: Run, place: int, question: Question) -> NDArray[np.int64]:
@@ -349,25 +389,3 @@ def _between(run: Run, questions: Sequence[Question]) -> Run:
         worst = scores[~is_positive & ~is_dark].max(initial=-np.inf)
         kept[where] = ~is_dark | ((scores < best) & (scores > worst))
     return run.select(kept)
-
-
-def _with_positives(run: Run, questions: Sequence[Question], corpus: Corpus) -> Run:
-    """Return a run with each query's positives; those not found have its last score."""
-    rows: list[NDArray[np.int64]] = []
-    scores: list[NDArray[np.float32]] = []
-    for place, question in enumerate(questions):
-        where = run.segment(place)
-        missing = np.setdiff1d(question.positives, run.rows[where])
-        last = run.scores[where][-1:].repeat(len(missing))
-        if len(last) < len(missing):  # nothing was found
-            missing, last = missing[:0], last[:0]
-        rows.append(np.concatenate([run.rows[where], missing]))
-        scores.append(np.concatenate([run.scores[where], last]))
-    return Run.ranked(
-        run.query_ids,
-        np.cumsum([0, *map(len, rows)], dtype=np.int64),
-        np.concatenate(rows),
-        np.concatenate(scores),
-        kind=run.kind,
-        corpus=Extended(corpus, ()),
-    )

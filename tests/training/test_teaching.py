@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from limbeck.agents.doc2query import Doc2Query
+from limbeck.agents.pairwise import Pairwise
 from limbeck.agents.pointwise import Pointwise
 from limbeck.corpus import Corpus
-from limbeck.errors import CheckError, DataError, UsageError
+from limbeck.errors import CheckError, DataError, LLMError, UsageError
 from limbeck.eval.datasets import Dataset
 from limbeck.llm.model import LLM
+from limbeck.llm.request import Failed
 from limbeck.meter import Usage, charge, note
 from limbeck.pipeline import Reranker
 from limbeck.retrieval.bm25 import BM25
@@ -90,18 +92,19 @@ def test_candidates_and_positives_are_scored_and_written(folder, tmp_path):
     assert not (tmp_path / "parts").exists()
 
 
-def test_a_pipeline_teaches_by_its_own_run_and_a_positive_it_missed_stands_last(folder, tmp_path):
+def test_a_pipeline_teaches_by_its_own_run_and_what_it_missed_has_no_label(folder, tmp_path):
+    """A positive that it did not find had its last score once, which the teacher never gave."""
     labels = made(folder, tmp_path, lesson(teacher=BM25(k=60), candidates=None, depth=4))
     assert labels.run.kind == "bm25"
-    n_added = 0
+    n_missed = 0
     for place, positives in enumerate(labels.positives):
         where = labels.run.segment(place)
         found = BM25(k=4).bind(Corpus.load(folder))([labels.queries[place]])
-        added = np.setdiff1d(labels.run.rows[where], found.rows)
-        assert np.isin(added, positives).all()
-        assert (labels.of(np.array([place]), added[None]) == found.scores[-1]).all()
-        n_added += len(added)
-    assert n_added > 10, "BM25 finds documents by chance here"
+        assert labels.run.rows[where].tolist() == found.rows.tolist()
+        missed = np.setdiff1d(positives, found.rows)
+        assert np.isnan(labels.of(np.array([place]), missed[None])).all()
+        n_missed += len(missed)
+    assert n_missed > 10, "BM25 finds documents by chance here"
 
 
 def log(tmp_path, *texts):
@@ -120,10 +123,10 @@ def test_of_a_log_the_teacher_says_what_answers_a_query(folder, tmp_path):
     assert [query.query_id for query in labels.queries] == ["log0"]
     assert labels.sources == ("log",)
     assert labels.positives[0].tolist() == labels.run.rows[:1].tolist()
-    assert labels.origin.notes[-1] == (
-        "query not taught: the teacher finds nothing that answers it",
-        1,
-    )
+    assert dict(labels.origin.notes) == {
+        "an answer was guessed": 1,
+        "query not taught: the teacher finds nothing that answers it": 1,
+    }
     all_of = made(folder, tmp_path / "all", dataclasses.replace(asking, relevant=0.0))
     assert len(all_of.positives[0]) == 5
     assert set(all_of.positives[0]) == set(labels.run.rows.tolist())
@@ -146,6 +149,56 @@ def test_a_log_may_stand_beside_a_split(folder, tmp_path):
     same.path.write_text(json.dumps({"_id": train[0].query_id, "text": "another"}))
     with pytest.raises(DataError, match="one query id for two queries"):
         asked(lesson(queries=(Split(), same)), folder, Corpus.load(folder))
+
+
+def test_a_call_that_failed_becomes_no_label(folder, tmp_path):
+    """The middle of the scale was written for it, and stayed when the LLM was there again."""
+    is_down = True
+
+    def answer(messages, sample):
+        if is_down and "noise3" in messages[-1].content:
+            raise Failed("http 500", retry=False)
+        return "The grade is 2"
+
+    llm = dataclasses.replace(LLM.scripted(answer, name="judge"), cassette=tmp_path / "tape")
+    asking = lesson(teacher=Pointwise(llm, method="graded", read="text"), queries=(Split(n=8),))
+    with pytest.raises(LLMError, match=r"prompts have no answer: .*; mend that"):
+        made(folder, tmp_path / "out", asking)
+    tolerant = made(folder, tmp_path / "some", dataclasses.replace(asking, tolerate=0.9))
+    assert set(tolerant.run.scores.tolist()) == {2.0}
+    assert len(tolerant.run.rows) < 8 * 5
+    is_down = False
+    whole = made(folder, tmp_path / "out", asking)
+    assert set(whole.run.scores.tolist()) == {2.0}, "equal grades stay equal"
+    assert len(whole.run.rows) > len(tolerant.run.rows)
+
+
+def test_an_answer_without_a_grade_is_no_label(folder, tmp_path):
+    def answer(messages, sample):
+        return "No idea." if "noise3" in messages[-1].content else "The grade is 1"
+
+    llm = LLM.scripted(answer, name="judge")
+    asking = lesson(teacher=Pointwise(llm, method="graded", read="text"), queries=(Split(n=8),))
+    labels = made(folder, tmp_path / "out", asking)
+    notes = dict(labels.origin.notes)
+    assert set(labels.run.scores.tolist()) == {1.0}
+    assert notes["passage without a label: the teacher left it out"] > 0
+    assert any("a hit kept its rank" in message for message in notes)
+
+
+def test_only_what_a_teacher_sorted_is_labelled(folder, tmp_path):
+    """Behind its best ten a heap holds the candidates about as they came."""
+    llm = LLM("scripted:x", replies=("A",))
+    asking = lesson(teacher=Pairwise(llm, best=3), queries=(Split(n=2),))
+    labels = made(folder, tmp_path, asking)
+    assert np.diff(labels.run.bounds).tolist() == [3, 3]
+
+
+def test_labels_of_nothing_are_refused(folder, tmp_path):
+    (tmp_path / "other.qrels").write_text(f"nobody 0 {Corpus.load(folder).doc_ids[0]} 1\n")
+    asking = lesson(teacher=RecordedRun(tmp_path / "other.qrels"), candidates=None)
+    with pytest.raises(DataError, match="it scored none of any query"):
+        made(folder, tmp_path / "out", asking)
 
 
 def test_recorded_judgements_teach(folder, tmp_path):
@@ -241,8 +294,10 @@ def test_only_what_lies_between_is_kept_where_that_is_asked_for(folder, tmp_path
 
 
 def test_a_teacher_that_leaves_passages_out_is_refused(folder, tmp_path):
-    with pytest.raises(UsageError, match="raise its depth to 7 or more"):
-        made(folder, tmp_path, lesson(teacher=Teacher(depth=3)))
+    teacher = Teacher(depth=3)
+    with pytest.raises(UsageError, match="its depth is 3; raise that to 7 or more"):
+        made(folder, tmp_path, lesson(teacher=teacher))
+    assert not teacher.seen, "nothing was asked before"
 
 
 @dataclass(frozen=True)
