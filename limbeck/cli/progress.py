@@ -28,16 +28,17 @@ def shown_progress() -> Iterator[None]:
 @contextmanager
 def _lines() -> Iterator[None]:
     told_at = time.monotonic()
-    began: dict[str, float] = {}
+    began: dict[str, tuple[float, int]] = {}
 
     def listen(label: str, done: int, total: int, remark: str) -> None:
         nonlocal told_at
         now = time.monotonic()
         if label not in began or done == 0:
-            began[label] = now
+            began[label] = (now, done)
         if now - told_at >= _EVERY_S:
             told_at = now
-            left = _left(done, total, now - began[label])
+            since, before = began[label]
+            left = _left(done - before, total - before, now - since)
             said = f", {remark}" if remark else ""
             click.echo(f"{label}: {done:,} of {total:,}{said}{left}", err=True)
 

@@ -245,9 +245,10 @@ def _tell_checked(spec: Spec, queries: int, *, as_json: bool) -> None:
         if building[name].calls:
             click.echo(f"{name}, its indexes{_cost(building[name], '1,000 documents')}")
     if lesson is not None:
-        click.echo(f"teach is sound{_cost(lesson.estimate(queries), f'{queries:,} queries')}")
+        asked = _cost(lesson.estimate(queries), f"{queries:,} queries", least="about")
+        click.echo(f"teach is sound{asked}")
         if (writing := lesson.estimate_writing(1000)).calls:
-            click.echo(f"teach, its written queries{_cost(writing, '1,000 documents')}")
+            click.echo(f"teach, its made queries{_cost(writing, '1,000 documents')}")
 
 
 def _plain(usage: Usage) -> dict[str, float]:
@@ -259,11 +260,11 @@ def _plain(usage: Usage) -> dict[str, float]:
     }
 
 
-def _cost(usage: Usage, what_for: str) -> str:
+def _cost(usage: Usage, what_for: str, *, least: str = "at most") -> str:
     if not usage.calls:
         return ""
     tokens = f"{usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens"
-    return f": at most {usage.calls:,} LLM calls, {tokens}, {usage.usd:.2f} USD for {what_for}"
+    return f": {least} {usage.calls:,} LLM calls, {tokens}, {usage.usd:.2f} USD for {what_for}"
 
 
 @root.command("index")

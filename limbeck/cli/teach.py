@@ -200,9 +200,7 @@ def _replace(spec: Spec, lesson: Lesson, kind: str, out: Path) -> None:
     from limbeck.training.distilling import student_node, with_student
 
     student = student_node(kind, "training/model", lesson)
-    replaced = {
-        name: with_student(node, lesson.teacher, student) for name, node in spec.pipelines.items()
-    }
+    replaced = {name: with_student(node, lesson, student) for name, node in spec.pipelines.items()}
     if replaced == spec.pipelines:
         replaced["student"] = student
     kept = {name: node for name, node in replaced.items() if _is_writable(name, node, out)}

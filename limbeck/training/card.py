@@ -13,6 +13,7 @@ import yaml
 
 from limbeck.retrieval.encoders.conventions import MINILM
 from limbeck.retrieval.encoders.folders import is_path
+from limbeck.training.examples import Examples
 from limbeck.training.preparing import Job
 from limbeck.training.recipe import Recipe
 from limbeck.training.students import CrossEncoderStudent
@@ -92,13 +93,13 @@ def _body(job: Job, trained: Trained) -> Iterator[str]:
     yield ""
     unit = "documents" if examples.documents is None else "passages"
     yield (
-        f"{job.folders.data.resolve().name}, split {recipe.data.split}: "
+        f"{job.folders.data.resolve().name}, {_source(recipe, examples)}: "
         f"{len(examples.queries):,} queries, {len(examples.corpus):,} {unit} "
         f"(corpus {examples.corpus.fingerprint[:12]})."
     )
     if job.watcher is not None:
         yield (
-            f"Watched on {len(job.watcher.queries):,} queries that were not trained on, over "
+            f"Watched on {len(job.watcher.queries):,} queries of {_dev(recipe.data.dev)}, over "
             f"{_watched_over(job.watcher, recipe, unit)}."
         )
     if trained.best_score is not None:
@@ -116,6 +117,18 @@ def _body(job: Job, trained: Trained) -> Iterator[str]:
         yield ""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in _LIBRARIES)
     yield f"Made with {versions}, on {job.ranks.n} process(es), {job.ranks.device.type}."
+
+
+def _source(recipe: Recipe, examples: Examples) -> str:
+    """Return where the queries are from."""
+    if examples.labels is None:
+        return f"split {recipe.data.split}"
+    kinds = ", ".join(sorted(set(examples.labels.sources)))
+    return f"labels by {examples.labels.origin.teacher} of queries from {kinds}"
+
+
+def _dev(dev: str | float | None) -> str:
+    return f"split {dev}" if isinstance(dev, str) else "those held out of training"
 
 
 def _loading(kind: str) -> str:

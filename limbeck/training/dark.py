@@ -86,7 +86,7 @@ class Dark:
         negatives: Sequence[Document],
         rng: np.random.Generator,
     ) -> list[Document]:
-        """Return the dark examples of a query; fewer where there are no negatives.
+        """Return the dark examples of a query; fewer where texts are too short, or none are there.
 
         Their metadata say how each was made: kind, of which documents, and the share.
 
@@ -104,20 +104,30 @@ class Dark:
             share = float(rng.uniform(*self.replaced))
             text = reinforced(negative.text, positive.text, share, self.unit, rng)
             name = f"dark-{query_id}-r{number}"
-            told = _told("reinforced", [negative, positive], share)
-            made.append(Document(name, text, negative.title, told))
+            told = self._told("reinforced", [negative, positive], share)
+            if text != negative.text:
+                made.append(Document(name, text, negative.title, told))
         first = frozenset(_folded(query)) if self.overlap_first else frozenset()
         for number in range(self.noisy):
             positive = positives[int(rng.integers(len(positives)))]
             share = float(rng.uniform(*self.masked))
             text = noisy(positive.text, share, self.unit, rng, masking=self.masking, first=first)
             name = f"dark-{query_id}-n{number}"
-            made.append(Document(name, text, positive.title, _told("noisy", [positive], share)))
+            told = self._told("noisy", [positive], share)
+            if text != positive.text:
+                made.append(Document(name, text, positive.title, told))
         return made
 
+    def _told(self, kind: str, of: Sequence[Document], share: float) -> dict[str, object]:
+        """Return what an example was made of, and the share of its first text that was changed."""
+        n = len(_units(of[0].text, self.unit))
+        changed = round(_n_changed(share, n) / max(1, n), 4)
+        return {"kind": kind, "of": [document.doc_id for document in of], "share": changed}
 
-def _told(kind: str, of: Sequence[Document], share: float) -> dict[str, object]:
-    return {"kind": kind, "of": [document.doc_id for document in of], "share": round(share, 4)}
+
+def _n_changed(share: float, n: int) -> int:
+    """Return how many of n units a share is: one at least, and not all of them."""
+    return min(max(1, round(share * n)), n - 1)
 
 
 def reinforced(
@@ -125,13 +135,14 @@ def reinforced(
 ) -> str:
     """Return a negative, a share of whose units has given place to spans of the positive.
 
-    It has as many units as before. Where each span begins in either text is drawn; spans are of
-    eight words at most, or of one sentence.
+    It has as many units as before, one of its own at least; a negative of a single one stays as it
+    is. Where each span begins in either text is drawn; spans are of eight words at most, or of one
+    sentence.
     """
     own, other = _units(negative, unit), _units(positive, unit)
-    if not own or not other:
+    if len(own) < 2 or not other:
         return negative
-    left = max(1, round(share * len(own)))
+    left = _n_changed(share, len(own))
     longest = _LONGEST_SPAN if unit == "word" else 1
     free = np.ones(len(own), dtype=bool)
     while left:
@@ -178,7 +189,7 @@ def noisy(
     own = _units(positive, unit)
     if len(own) < 2:
         return positive
-    n = min(max(1, round(share * len(own))), len(own) - 1)
+    n = _n_changed(share, len(own))
     order = rng.permutation(len(own))
     is_first = np.array([not first.isdisjoint(_folded(own[place])) for place in order])
     taken = set(order[np.argsort(~is_first, kind="stable")][:n].tolist())

@@ -14,7 +14,7 @@ from limbeck.eval.datasets import Dataset
 from limbeck.eval.experiment import Experiment
 from limbeck.eval.report import write_report
 from limbeck.meter import note
-from limbeck.pipeline import Node
+from limbeck.pipeline import Node, Pipeline
 from limbeck.retrieval.colbert import ColBERT
 from limbeck.retrieval.cross_encoder import CrossEncoder
 from limbeck.retrieval.dense import Dense
@@ -26,6 +26,7 @@ from limbeck.training.journal import Journal
 from limbeck.training.labels import Labels
 from limbeck.training.lesson import Lesson
 from limbeck.training.loop import train
+from limbeck.training.objectives.adam import Adam
 from limbeck.training.recipe import Recipe
 from limbeck.training.retention import BASE, EXPORTED, STUDENT, TEACHER, Lessons, Retention
 from limbeck.training.retention_page import render_card
@@ -34,6 +35,8 @@ from limbeck.training.teaching import Asked, asked, taught
 __all__ = ["distilled", "student_node", "with_student"]
 
 _MEASURES = ("nDCG@10", "R@100")
+_TAKEN = ("seconds", "dev_seconds")
+"""What a run's log has of the time of steps and of looks at the dev split."""
 
 _RETRIEVERS: dict[str, Callable[..., Node]] = {
     "dense": Dense,
@@ -73,6 +76,8 @@ def distilled(
             f"the split that is measured on must be kept apart; {split!r} is not among "
             f"{', '.join(lesson.apart) or 'none'}; name it under teach.apart"
         )
+    _require_use_of_dark(lesson, recipe)
+    lesson = _apart_from_dev(lesson, recipe.data.dev, split)
     corpus = Corpus.load(folder)
     given = asked(lesson, folder, corpus, out)
     labels = taught(lesson, given, corpus, out)
@@ -92,6 +97,32 @@ def distilled(
     return card
 
 
+def _require_use_of_dark(lesson: Lesson, recipe: Recipe) -> None:
+    """Raise UsageError where a teacher would score dark examples that nobody learns from."""
+    learns = isinstance(recipe.objective, Adam) and recipe.objective.dark
+    if lesson.dark is not None and not learns:
+        raise UsageError(
+            f"dark examples must be learned from, or scoring them is for nothing; "
+            f"{recipe.objective.name} does not; take the objective adam, or leave teach.dark out"
+        )
+
+
+def _apart_from_dev(lesson: Lesson, dev: str | float | None, split: str) -> Lesson:
+    """Return a lesson that teaches nothing like a query of the dev split.
+
+    Raises:
+        UsageError: the best weights would be chosen on the split that is measured on.
+    """
+    if dev == split:
+        raise UsageError(
+            f"the split that is measured on must not choose the weights; {split!r} is also "
+            "train.data.dev; name another split, or a share of the training queries"
+        )
+    if isinstance(dev, str) and dev not in lesson.apart:
+        return dataclasses.replace(lesson, apart=(*lesson.apart, dev))
+    return lesson
+
+
 def _compared(lesson: Lesson, recipe: Recipe, model: Path, out: Path) -> dict[str, Node]:
     """Return the pipelines that are measured, the teacher first."""
     teacher = lesson.teacher
@@ -107,12 +138,17 @@ def _compared(lesson: Lesson, recipe: Recipe, model: Path, out: Path) -> dict[st
 def _exported(model: Path, out: Path) -> Path | None:
     """Return the folder of the student in 8 bits; None, and a note, where it cannot be exported."""
     try:
-        if not out.is_dir():
+        if not out.is_dir() or _changed_at(out) < _changed_at(model):
             export_onnx(model, out)
     except LimbeckError as error:
         note(f"the student was not exported: {error}")
         return None
     return out
+
+
+def _changed_at(folder: Path) -> float:
+    """Return when a folder was written: each is moved to its place as a whole."""
+    return (folder / "modules.json").stat().st_mtime
 
 
 def student_node(kind: str, model: str, lesson: Lesson) -> Node:
@@ -135,11 +171,25 @@ def student_node(kind: str, model: str, lesson: Lesson) -> Node:
     return lesson.candidates.top(lesson.depth) >> CrossEncoder(model, depth=lesson.depth)
 
 
-def with_student(node: Node, teacher: Node, student: Node) -> Node:
-    """Return a node in which a student stands wherever the teacher stood."""
-    if node == teacher:
+def with_student(node: Node, lesson: Lesson, student: Node) -> Node:
+    """Return a node in which a student stands wherever the teacher stood.
+
+    Where that is a reranker, the student stands for all before it too, whose hits it was given.
+    """
+    if node == lesson.teacher:
         return student
-    return node.with_children(lambda child: with_student(child, teacher, student))
+    if isinstance(node, Pipeline) and (where := _steps_of(lesson.teacher, node)):
+        before = node.steps[: where.start] if lesson.candidates is None else ()
+        steps = (*before, student, *node.steps[where.stop :])
+        return Pipeline(steps) if len(steps) > 1 else student
+    return node.with_children(lambda child: with_student(child, lesson, student))
+
+
+def _steps_of(teacher: Node, pipeline: Pipeline) -> slice | None:
+    """Return where a teacher's steps stand among those of a pipeline, None where they do not."""
+    own = teacher.steps if isinstance(teacher, Pipeline) else (teacher,)
+    places = (slice(n, n + len(own)) for n in range(len(pipeline.steps) - len(own) + 1))
+    return next((place for place in places if pipeline.steps[place] == own), None)
 
 
 def _base(kind: str, base: str, lesson: Lesson) -> Node:
@@ -158,7 +208,8 @@ def _lessons(labels: Labels, given: Asked, training: Folders) -> Lessons:
         n_labels=len(labels.run.rows),
         usd=origin.usage.usd + origin.usage.saved_usd,
         teaching_s=origin.seconds,
-        training_s=float(sum(line.get("seconds", 0.0) for line in steps)),
+        replayed=origin.usage.saved_calls > 0,
+        training_s=float(sum(line.get(name, 0.0) for line in steps for name in _TAKEN)),
         n_apart=given.n_apart,
         leaks=tuple(map(str, given.leaks)),
         notes=origin.notes,

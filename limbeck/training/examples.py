@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 
 from limbeck.errors import DataError
 from limbeck.eval.datasets import Dataset
+from limbeck.meter import note
 from limbeck.passages import documents_of, passages, spans_of
 from limbeck.retrieval.bm25 import BM25
 from limbeck.training.labels import FROM_SPLIT, Labels
+from limbeck.training.leaks import LeakGuard
 from limbeck.types import Documents, Qrels, Query
 
 __all__ = ["Examples"]
@@ -58,7 +61,7 @@ class Examples:
             folder: with corpus, queries and qrels of each split.
             split: that is trained on.
             dev: the split to watch; or the share of the training queries that is held out for it,
-                which are then not trained on; None for neither.
+                which are then not trained on, nor are others that are like them; None for neither.
             seed: of the choice of that share.
 
         Raises:
@@ -73,6 +76,7 @@ class Examples:
         elif dev is not None:
             held_out = _chosen([query.query_id for query in whole.queries], dev, seed)
             watched = _part(whole, held_out)
+            held_out |= _like(whole.queries, held_out)
         return Examples.of(_part(whole, {q.query_id for q in whole.queries} - held_out), watched)
 
     @staticmethod
@@ -84,6 +88,8 @@ class Examples:
         """
         found = [(q, _positives(q, dataset.qrels, dataset.corpus)) for q in dataset.queries]
         held = [(query, rows) for query, rows in found if len(rows)]
+        if n_without := len(found) - len(held):
+            note("query not trained on: none of its positives is in the corpus", n_without)
         if not held:
             raise DataError(
                 f"{dataset.name}, split {dataset.split!r}, must have queries with a relevant "
@@ -127,7 +133,8 @@ class Examples:
                 "the labelled queries is of a split; name one, or leave dev out"
             )
         held_out = _chosen(judged, dev, seed)
-        kept = [n for n, query in enumerate(labels.queries) if query.query_id not in held_out]
+        left_out = held_out | _like(labels.queries, held_out)
+        kept = [n for n, query in enumerate(labels.queries) if query.query_id not in left_out]
         return _of_labels(labels.part(kept), _held_out(labels, held_out, folder.name))
 
     @property
@@ -139,12 +146,13 @@ class Examples:
     def spared(self) -> tuple[NDArray[np.int64], ...]:
         """The rows that are never negatives of each query.
 
-        They are its positives, all other passages of their documents, and what it excludes.
+        They are its positives and those of queries with the same text, all other passages of their
+        documents, and what it excludes.
         """
-        labelled = self.positives
+        labelled = _of_equal_texts(self.queries, self.positives)
         if self.documents is not None:
             spans = spans_of(self.documents)
-            relevant = [np.unique(self.documents[rows]) for rows in self.positives]
+            relevant = [np.unique(self.documents[rows]) for rows in labelled]
             labelled = tuple(
                 np.concatenate([np.arange(*spans[document]) for document in found])
                 for found in relevant
@@ -266,6 +274,28 @@ def _chosen(query_ids: list[str], share: float, seed: int) -> set[str]:
         )
     chosen = np.random.default_rng(seed).choice(len(query_ids), n, replace=False)
     return {query_ids[place] for place in chosen}
+
+
+def _like(queries: Sequence[Query], held_out: set[str]) -> set[str]:
+    """Return which other queries are like those that are held out; a note counts them."""
+    apart = [query for query in queries if query.query_id in held_out]
+    others = (query for query in queries if query.query_id not in held_out)
+    found = {leak.query.query_id for leak in LeakGuard({"dev": apart}).leaks(others)}
+    if found:
+        note("query not trained on: it is like one that is held out for dev", len(found))
+    return found
+
+
+def _of_equal_texts(
+    queries: Sequence[Query], positives: Sequence[NDArray[np.int64]]
+) -> tuple[NDArray[np.int64], ...]:
+    """Return the positives of each query and of those with its text, which may have other ids."""
+    together: dict[str, list[NDArray[np.int64]]] = defaultdict(list)
+    texts = [" ".join(query.text.casefold().split()) for query in queries]
+    for text, rows in zip(texts, positives, strict=True):
+        together[text].append(rows)
+    joined = {text: np.unique(np.concatenate(held)) for text, held in together.items()}
+    return tuple(joined[text] for text in texts)
 
 
 def _part(dataset: Dataset, query_ids: set[str]) -> Dataset:

@@ -13,6 +13,8 @@ from limbeck.training import checkpoint
 from limbeck.training.attention import attend_usually
 from limbeck.training.card import Trained, card
 from limbeck.training.preparing import Job
+from limbeck.training.served import write_older_words
+from limbeck.training.students import DenseStudent
 
 __all__ = ["finish"]
 
@@ -41,8 +43,17 @@ def _save(job: Job, trained: Trained) -> None:
     model = _plain(job)
     with checkpoint.saving(trained.model) as beside, without_bars():
         model.save_pretrained(str(beside), create_model_card=False)
+        if job.recipe.model.name == DenseStudent.name:
+            write_older_words(beside, _longest(job))
         write_own(beside, title_separator=job.recipe.model.between)
         write_atomically(beside / "README.md", card(job, trained))
+
+
+def _longest(job: Job) -> int:
+    """Return the tokens of a query or a document at most."""
+    reader = job.student.readers[0]
+    lengths = [reader.query_length, reader.document_length]
+    return max(length or int(reader.max_seq_length) for length in lengths)
 
 
 def _plain(job: Job) -> Any:

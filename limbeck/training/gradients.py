@@ -126,6 +126,8 @@ class _Group:
         for part, random in zip(self._parts, self._random, strict=True):
             with _random_as(random, self._network.device):
                 values = self._of(part).values
+            if not values.requires_grad:  # as an adapter's documents, which stay as they are
+                continue
             of_part = gradient[torch.from_numpy(part)][:, : values.shape[1]]
             torch.autograd.backward(values, of_part)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,6 +17,10 @@ __all__ = ["Journal", "Tracker", "tracker_named"]
 
 class Tracker(Protocol):
     """Where numbers are sent beside the log."""
+
+    def go_on_from(self, step: int) -> None:
+        """Forget what came after a step: it is done again."""
+        ...
 
     def tell(self, step: int, numbers: Mapping[str, float]) -> None:
         """Take the numbers of a step."""
@@ -39,6 +44,8 @@ class Journal:
         """Forget what came after a step: it is done again."""
         kept = [line for line in self.lines() if line["step"] <= step]
         write_atomically(self._file, "".join(json.dumps(line) + "\n" for line in kept))
+        if self._tracker:
+            self._tracker.go_on_from(step)
 
     def tell(self, step: int, numbers: Mapping[str, float]) -> None:
         """Write the numbers of a step."""
@@ -91,7 +98,12 @@ class _TensorBoard:
             raise MissingExtraError(
                 "tensorboard", extra="tensorboard", wanted_by="tracker: tensorboard"
             ) from None
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        self._open = partial(SummaryWriter, str(folder / "tensorboard"))
+        self._writer = self._open()
+
+    def go_on_from(self, step: int) -> None:
+        self._writer.close()
+        self._writer = self._open(purge_step=step + 1)
 
     def tell(self, step: int, numbers: Mapping[str, float]) -> None:
         for name, number in numbers.items():
@@ -108,9 +120,13 @@ class _WandB:
         except ImportError:
             raise MissingExtraError("wandb", extra="wandb", wanted_by="tracker: wandb") from None
         self._run = wandb.init(dir=str(folder), name=folder.name, id=run, resume="allow")
+        self._run.define_metric("*", step_metric="step")  # its own steps never go back
+
+    def go_on_from(self, step: int) -> None:
+        """What is told again is drawn at its step again."""
 
     def tell(self, step: int, numbers: Mapping[str, float]) -> None:
-        self._run.log(dict(numbers), step=step)
+        self._run.log({**numbers, "step": step})
 
     def close(self) -> None:
         self._run.finish()

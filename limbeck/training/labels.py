@@ -41,8 +41,8 @@ class Origin:
         fingerprint: of the teacher, with all its parameters, prompts and models.
         models: the LLMs and encoders that it names.
         prompts: digests of its prompts.
-        usage: what its calls cost.
-        seconds: that it took.
+        usage: what its calls cost, and those that wrote queries.
+        seconds: that both took.
         notes: what there is to say of its answers, and how many times.
     """
 

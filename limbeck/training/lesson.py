@@ -11,6 +11,7 @@ from limbeck.errors import CheckError, Problem, UsageError
 from limbeck.meter import Usage
 from limbeck.pipeline import Given, Node
 from limbeck.training.dark import Dark
+from limbeck.training.leaks import ALIKE
 from limbeck.training.questions import Log, Source, Split
 
 __all__ = ["Lesson"]
@@ -46,7 +47,7 @@ class Lesson:
     tolerate: float = 0.0
     dark: Dark | None = None
     apart: tuple[str, ...] = ("test",)
-    alike: float = 0.9
+    alike: float = ALIKE
     seed: int = 0
     gate: float | None = None
 

@@ -53,14 +53,16 @@ def train(recipe: Recipe, folder: Path, out: Path) -> Trained:
         KeyboardInterrupt: the run was stopped; all that was done is in a checkpoint.
     """
     with together() as ranks, alone(out) if ranks.rank == 0 else nullcontext():
-        job = prepare(recipe, folder, out, ranks=ranks)
+        with _within_memory("what comes before its first step"):
+            job = prepare(recipe, folder, out, ranks=ranks)
         try:
             at = _restored(job)
             with Refresher(job) as refresher, _stopping() as stopped:
                 _loop(job, at, refresher, stopped)
         finally:
             job.journal.close()
-        return finish(job, at.step, best_step=at.best_step, best_score=at.best_score)
+        with _within_memory("saving the model", job):
+            return finish(job, at.step, best_step=at.best_step, best_score=at.best_score)
 
 
 @dataclass
@@ -91,7 +93,7 @@ def _loop(job: Job, at: _At, refresher: Refresher, stopped: threading.Event) -> 
     watch = job.recipe.watch
     since, tokens = time.perf_counter(), 0
     while not at.is_over(job.n_steps):
-        with _within_memory(job, at.step):
+        with _within_memory(f"step {at.step + 1}", job):
             refresher.refresh(at.step)
             done = _step(job, at.step)
         at.step += 1
@@ -101,9 +103,10 @@ def _loop(job: Job, at: _At, refresher: Refresher, stopped: threading.Event) -> 
             _tell(job, at.step, done, tokens, time.perf_counter() - since)
             since, tokens = time.perf_counter(), 0
         if watch and (at.step % watch.every == 0 or is_last):
-            with _within_memory(job, at.step):
+            looked_at = time.perf_counter()
+            with _within_memory("a look at the dev split", job):
                 _look(job, at, watch)
-            since, tokens = time.perf_counter(), 0
+            since += time.perf_counter() - looked_at
         is_stopped = bool(job.ranks.agreed(int(stopped.is_set())))
         if is_stopped or at.is_over(job.n_steps) or at.step % job.recipe.save_every == 0:
             _save(job, at)
@@ -151,8 +154,8 @@ def _gradient(job: Job, batch: Batch) -> Added:
 
 
 @contextmanager
-def _within_memory(job: Job, step: int) -> Iterator[None]:
-    """Say what helps where memory runs out.
+def _within_memory(what: str, job: Job | None = None) -> Iterator[None]:
+    """Say what helps where memory runs out, and which checkpoint is kept.
 
     Raises:
         TrainingError: it did.
@@ -164,8 +167,8 @@ def _within_memory(job: Job, step: int) -> Iterator[None]:
         if not is_known and "can't allocate memory" not in str(error):  # as the CPU's words are
             raise
         raise TrainingError(
-            f"a step must fit into memory; step {step + 1} did not{_kept(job)}; lower part_tokens, "
-            "set batch.cached or checkpointed, or lower the batch"
+            f"a run must fit into memory; {what} did not{'' if job is None else _kept(job)}; lower "
+            "part_tokens, set batch.cached or checkpointed, or lower the batch"
         ) from error
 
 
@@ -222,8 +225,9 @@ def _write(job: Job, step: int, **numbers: float) -> None:
 
 def _look(job: Job, at: _At, watch: Watch) -> None:
     """Measure the model on the dev split, and keep the weights if they are the best so far."""
+    began = time.perf_counter()
     score = job.ranks.agreed(job.watcher.score(job.student) if job.watcher else 0.0)
-    _write(job, at.step, dev=score)
+    _write(job, at.step, dev=score, dev_seconds=time.perf_counter() - began)
     if at.best_score is None or score > at.best_score:
         at.best_score, at.best_step = score, at.step
         at.patience_left = watch.patience

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.errors import UsageError
 from limbeck.training.batches import Batch
 from limbeck.training.examples import Examples
 from limbeck.training.networks import Computing, Network, Side, Vectors
@@ -44,15 +45,26 @@ class Objective(ABC):
     Attributes:
         name: in recipes.
         students: the kinds of model that it trains.
-        needs_negatives: whether it does not do without hard negatives.
     """
 
     name: ClassVar[str]
     students: ClassVar[tuple[str, ...]] = ("dense",)
-    needs_negatives: ClassVar[bool] = False
 
     def __post_init__(self) -> None:  # noqa: B027 - most have nothing to check
         """Check the parameters; a method that does so calls this too."""
+
+    @property
+    def needs_negatives(self) -> bool:
+        """Whether it does not do without hard negatives."""
+        return False
+
+    def check_student(self, student: Student) -> None:
+        """Raise UsageError unless it can train a model of this kind."""
+        if student.name not in self.students:
+            raise UsageError(
+                f"{self.name} must train a model of the kind {' or '.join(self.students)}; got "
+                f"{student.name}"
+            )
 
     def given(self) -> tuple[Student, ...]:
         """Return the trained models that it needs beside the student, such as a teacher."""

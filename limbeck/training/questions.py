@@ -87,6 +87,10 @@ class Source(ABC):
             )
         return found
 
+    def numbered(self, question: Question, n_before: int) -> Question:  # noqa: ARG002 - few are
+        """Return a question with an id that none of so many sources of this kind before gave it."""
+        return question
+
     @property
     def nodes(self) -> tuple[Node, ...]:
         """The nodes among the parameters."""
@@ -189,10 +193,28 @@ class _Made(Source):
         if self.within < 1:
             raise UsageError(f"within of {self.name} must be 1 or more; got {self.within}")
 
+    def numbered(self, question: Question, n_before: int) -> Question:
+        """Return a question whose id tells which source of this kind made it."""
+        if not n_before:
+            return question
+        query_id = f"{self.name}{n_before + 1}{question.query.query_id.removeprefix(self.name)}"
+        return question._replace(query=dataclasses.replace(question.query, query_id=query_id))
+
     def examine(self, place: str, problems: list[Problem]) -> None:
         """Examine the pipeline that has to find documents again."""
         if self.found_by is not None:
             self.found_by.examine(Given(), f"{place}.found_by", problems)
+
+    @property
+    def _of_a_document(self) -> int:
+        """Queries of a document at most."""
+        return 1
+
+    def estimate(self, n_documents: int) -> Usage:
+        """Return an upper estimate of what checking the queries of so many documents takes."""
+        if self.found_by is None:
+            return Usage()
+        return self.found_by.estimate(n_documents * self._of_a_document)
 
     def _questions(
         self, folder: Path, corpus: Corpus, rng: np.random.Generator
@@ -257,6 +279,10 @@ class Sentences(_Made):
                 f"each {self.each}, words {list(self.words)}"
             )
 
+    @property
+    def _of_a_document(self) -> int:
+        return self.each
+
     def _texts(
         self, corpus: Corpus, rng: np.random.Generator
     ) -> Iterator[tuple[int, Sequence[str]]]:
@@ -294,9 +320,14 @@ class Written(_Made):
         super().examine(place, problems)
         self.of.examine_inside(f"{place}.of", problems)
 
+    @property
+    def _of_a_document(self) -> int:
+        return int(getattr(self.of, "n", 1))
+
     def estimate(self, n_documents: int) -> Usage:
-        """Return what writing for so many documents takes at most."""
-        return self.of.estimate_building(min(n_documents, self.documents or n_documents))
+        """Return also what writing for so many documents takes at most."""
+        n = min(n_documents, self.documents or n_documents)
+        return self.of.estimate_building(n) + super().estimate(n)
 
     def _texts(
         self, corpus: Corpus, rng: np.random.Generator

@@ -255,11 +255,7 @@ class Recipe:
             save_every=self.save_every,
             part_tokens=self.part_tokens,
         )
-        if self.model.name not in self.objective.students:
-            raise UsageError(
-                f"{self.objective.name} must train a model of the kind "
-                f"{' or '.join(self.objective.students)}; got {self.model.name}"
-            )
+        self.objective.check_student(self.model)
         if self.negatives is None and self.objective.needs_negatives:
             raise UsageError(f"{self.objective.name} must have hard negatives; add negatives")
         self._check_watch()

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -49,11 +49,7 @@ class Refresher:
     def __enter__(self) -> Self:
         """Start the second process, where there is to be one."""
         if self._refresh is not None and self._refresh.beside and self._job.leads:
-            assert self._job.recipe.negatives is not None
-            # The pipeline, which may hold anything, is not needed there.
-            bare = dataclasses.replace(self._job.recipe.negatives, of=BM25())
-            recipe = dataclasses.replace(self._job.recipe, negatives=bare)
-            folders = self._job.folders
+            recipe, folders = _bare(self._job.recipe), self._job.folders
             self._process = multiprocessing.get_context("spawn").Process(
                 target=_beside, args=(recipe, folders, os.getpid()), daemon=True
             )
@@ -101,6 +97,23 @@ class Refresher:
         if job.leads:
             version = _published(job.recipe, job.student, job.examples, job.candidates, step)
         job.feed.adopt(int(job.ranks.agreed(version)))
+
+
+def _bare(recipe: Recipe) -> Recipe:
+    """Return a recipe as it was before the run began, so that another process can be given it.
+
+    What was opened or read since stays here. The negatives' pipeline, which may hold anything, is
+    not needed there.
+    """
+    assert recipe.negatives is not None
+    guard = recipe.negatives.guard
+    if guard is not None and guard.scorer is not None:
+        guard = dataclasses.replace(guard, scorer=dataclasses.replace(guard.scorer))
+    negatives = dataclasses.replace(recipe.negatives, of=BM25(), guard=guard)
+    objective: Any = recipe.objective
+    return dataclasses.replace(
+        recipe, negatives=negatives, objective=dataclasses.replace(objective)
+    )
 
 
 def _published(

@@ -23,8 +23,9 @@ class Lessons:
     Attributes:
         n_queries: that were taught.
         n_labels: scores of the teacher.
-        usd: its calls cost.
-        teaching_s: seconds of the teacher's work.
+        usd: its calls cost, and those that wrote queries.
+        teaching_s: seconds of the teacher's work, and of writing queries.
+        replayed: whether answers came from a cassette, so that it took less than they did.
         training_s: seconds of the student's.
         n_apart: queries that were kept apart.
         leaks: queries that were kept out, as they are like those, in a line each.
@@ -36,6 +37,7 @@ class Lessons:
     n_labels: int
     usd: float
     teaching_s: float
+    replayed: bool
     training_s: float
     n_apart: int
     leaks: tuple[str, ...]
@@ -100,14 +102,25 @@ class Retention:
         n = len(self.of(name).per_query.query_ids)
         return 1000.0 * (usage.usd + usage.saved_usd) / max(1, n)
 
+    def is_replayed(self, name: str) -> bool:
+        """Whether answers of LLMs came from a cassette: its time is then not what they took."""
+        return self.of(name).outcome.usage.saved_calls > 0
+
     @property
-    def faster(self) -> float:
-        """How many times the teacher's time a query is the student's."""
+    def faster(self) -> float | None:
+        """How many times the teacher's time a query is the student's; None: it was replayed."""
+        if self.is_replayed(TEACHER):
+            return None
         return self.of(TEACHER).ms_per_query / self.of(STUDENT).ms_per_query
 
     @property
     def even_by_time(self) -> float | None:
-        """Queries after which the time of teaching and training is saved; None: never."""
+        """Queries after which the time of teaching and training is saved.
+
+        None: never, or what the teacher's calls took is not known, as they were replayed.
+        """
+        if self.is_replayed(TEACHER) or self.lessons.replayed:
+            return None
         saved_s = (self.of(TEACHER).ms_per_query - self.of(STUDENT).ms_per_query) / 1000.0
         return _even(self.lessons.teaching_s + self.lessons.training_s, saved_s)
 
@@ -127,13 +140,14 @@ class Retention:
             "scores": {
                 name: dataclasses.asdict(self.of(name).scores[self.measure]) for name in named
             },
-            "retention": self.retention,
+            "retention": None if math.isnan(self.retention) else self.retention,
             "gain_kept": self.gain_kept,
             "gate": self.gate,
             "passes": self.passes,
             "to_teacher": dataclasses.asdict(self.to_teacher),
             "to_base": dataclasses.asdict(self.to_base),
             "ms_per_query": {name: self.of(name).ms_per_query for name in named},
+            "replayed": [name for name in named if self.is_replayed(name)],
             "usd_per_1000_queries": {name: self.usd_per_1000(name) for name in named},
             "faster": self.faster,
             "even_after_queries": {"by_time": self.even_by_time, "by_money": self.even_by_money},

@@ -6,8 +6,9 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from limbeck.errors import DataError, LLMError, UsageError
 from limbeck.eval.datasets import Dataset
 from limbeck.fingerprint import digest, fingerprint
 from limbeck.llm.model import CALL_FAILED
-from limbeck.meter import Meter, metered, note
+from limbeck.meter import Meter, Usage, metered, note
 from limbeck.pipeline import Node
 from limbeck.progress import track
 from limbeck.training.extended import Extended
@@ -52,12 +53,16 @@ class Asked:
         sources: where each is from.
         leaks: what was kept out, as it is like a query that is measured on.
         n_apart: queries that are kept apart.
+        usage: what writing them cost, now or in an earlier attempt.
+        seconds: that it took.
     """
 
     questions: tuple[Question, ...]
     sources: tuple[str, ...]
     leaks: tuple[Leak, ...]
     n_apart: int
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
 
 
 def asked(lesson: Lesson, folder: Path, corpus: Corpus, out: Path | None = None) -> Asked:
@@ -83,20 +88,28 @@ def asked(lesson: Lesson, folder: Path, corpus: Corpus, out: Path | None = None)
     _require_clean_examples(lesson, guard)
     kept: dict[str, tuple[Question, str]] = {}
     leaks: list[Leak] = []
-    for source in lesson.queries:
-        for question in _questions(source, lesson, folder, corpus, out):
+    usage, seconds = Usage(), 0.0
+    for number, source in enumerate(lesson.queries):
+        n_before = sum(type(other) is type(source) for other in lesson.queries[:number])
+        given = _given(source, lesson, folder, corpus, out)
+        usage, seconds = usage + given.usage, seconds + given.seconds
+        for made in given.questions:
+            question = source.numbered(made, n_before)
             if leak := guard.leak(question.query):
                 leaks.append(leak)
                 continue
-            first, _ = kept.setdefault(question.query.query_id, (question, source.name))
+            query_id = question.query.query_id
+            first, _ = kept.setdefault(query_id, (question, source.name))
             _require_equal(first.query, question.query)
+            if not len(first.positives):
+                kept[query_id] = (question, source.name)
     if not kept:
         raise DataError(
             f"a lesson must have queries; all {len(leaks):,} are like queries that are kept apart; "
             "name another source"
         )
     questions, sources = zip(*kept.values(), strict=True)
-    return Asked(questions, sources, tuple(leaks), len(guard))
+    return Asked(questions, sources, tuple(leaks), len(guard), usage, seconds)
 
 
 def _require_equal(one: Query, other: Query) -> None:
@@ -107,22 +120,44 @@ def _require_equal(one: Query, other: Query) -> None:
         )
 
 
-def _questions(
+class _Given(NamedTuple):
+    """The queries of a source, what they cost, and the seconds that they took."""
+
+    questions: list[Question]
+    usage: Usage
+    seconds: float
+
+
+def _given(
     source: Source, lesson: Lesson, folder: Path, corpus: Corpus, out: Path | None
-) -> list[Question]:
+) -> _Given:
     """Return the queries of a source, read from where they were kept, if making them costs."""
     if out is None or not source.costs:
-        return source.questions(folder, corpus, seed=lesson.seed)
+        return _made(source, lesson, folder, corpus)
     place = out / "questions" / digest(corpus.fingerprint, fingerprint([source, lesson.seed]))
     if not place.is_dir():
-        made = source.questions(folder, corpus, seed=lesson.seed)
-        lines = [[each.query.query_id, each.query.text, each.positives.tolist()] for each in made]
-        write_artifact(place, kind=_QUESTIONS, version=1, parameters={}, lines={"questions": lines})
-    held = Artifact.load(place, kind=_QUESTIONS, version=1).lines("questions")
-    return [
+        made = _made(source, lesson, folder, corpus)
+        lines = [
+            [each.query.query_id, each.query.text, each.positives.tolist()]
+            for each in made.questions
+        ]
+        cost = {"usage": dataclasses.asdict(made.usage), "seconds": made.seconds}
+        write_artifact(
+            place, kind=_QUESTIONS, version=2, parameters=cost, lines={"questions": lines}
+        )
+    held = Artifact.load(place, kind=_QUESTIONS, version=2)
+    questions = [
         Question(Query(query_id, text), np.array(rows, dtype=np.int64))
-        for query_id, text, rows in held
+        for query_id, text, rows in held.lines("questions")
     ]
+    return _Given(questions, Usage(**held.parameters["usage"]), held.parameters["seconds"])
+
+
+def _made(source: Source, lesson: Lesson, folder: Path, corpus: Corpus) -> _Given:
+    began = time.perf_counter()
+    with metered() as meter:
+        questions = source.questions(folder, corpus, seed=lesson.seed)
+    return _Given(questions, meter.usage, time.perf_counter() - began)
 
 
 def _require_clean_examples(lesson: Lesson, guard: LeakGuard) -> None:
@@ -169,7 +204,7 @@ def taught(lesson: Lesson, given: Asked, corpus: Corpus, out: Path) -> Labels:
             _part(lesson, given, corpus, places, parts / f"{places.start:08d}", identity)
             for places in track(ranges, label="parts of the queries taught", total=len(ranges))
         ]
-        whole = Labels.joined(made)
+        whole = _with_queries(Labels.joined(made), given)
         if not len(whole):
             raise DataError(
                 f"a teacher must find what answers queries; of {len(given.questions):,} it finds "
@@ -183,6 +218,15 @@ def taught(lesson: Lesson, given: Asked, corpus: Corpus, out: Path) -> Labels:
         whole.save(labels)
         shutil.rmtree(out / "parts")
         return whole
+
+
+def _with_queries(labels: Labels, given: Asked) -> Labels:
+    """Return labels whose cost is also that of writing the queries."""
+    origin = labels.origin
+    usage, seconds = origin.usage + given.usage, origin.seconds + given.seconds
+    return dataclasses.replace(
+        labels, origin=dataclasses.replace(origin, usage=usage, seconds=seconds)
+    )
 
 
 def _bound(lesson: Lesson, corpus: Corpus) -> Lesson:

@@ -29,7 +29,7 @@ def test_a_reinforced_negative_has_its_length_and_so_many_words_of_the_positive(
     made = reinforced(negative, positive, share, "word", rng(seed)).split()
     assert len(made) == len(own)
     taken = [place for place, word in enumerate(made) if word.startswith("p")]
-    assert len(taken) == max(1, round(share * len(own)))
+    assert len(taken) == (min(max(1, round(share * len(own))), len(own) - 1) if own[1:] else 0)
     kept = [word for word in made if word.startswith("n")]
     assert all(word == negative.split()[made.index(word)] for word in kept), "the rest stays put"
 
@@ -65,6 +65,17 @@ def test_a_noisy_positive_has_so_many_masks_and_a_word_left(own, share, seed):
     ]
     gone = noisy(text, share, "word", rng(seed), masking="delete").split()
     assert gone == [word for word in masked if word != MASK]
+
+
+def test_a_text_of_one_sentence_is_no_example():
+    """A negative became the positive itself, and a positive "noisy" without a change."""
+    dark = Dark(reinforced=2, noisy=2, unit="sentence")
+    one, other = Document("p", "Alpha goes there."), Document("n", "One is here.")
+    assert dark.of("q", "x", [one], [other], rng()) == []
+    two = Document("n", "One is here. Two is here. Three is here.")
+    made = dark.of("q", "x", [one], [two], rng())
+    assert [text.metadata["share"] for text in made] == [0.3333, 0.3333]
+    assert all(text.text.count("Alpha goes there.") == 1 for text in made)
 
 
 def test_words_of_the_query_go_first():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 from limbeck.corpus import Corpus
 from limbeck.errors import UsageError
 from limbeck.meter import Usage
+from limbeck.retrieval.bm25 import BM25
 from limbeck.training import loop
 from limbeck.training.batches import Batch
 from limbeck.training.dark import Dark
@@ -24,8 +26,9 @@ from limbeck.training.networks import Vectors
 from limbeck.training.objectives.adam import Adam, Pace
 from limbeck.training.objectives.distil import Distil
 from limbeck.training.optimisers import Optimising
-from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe, Watch
-from limbeck.training.students import DenseStudent
+from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe, Refresh, Watch
+from limbeck.training.refreshing import _bare
+from limbeck.training.students import ColBERTStudent, DenseStudent
 from limbeck.training.teaching import asked, taught
 from limbeck.types import Document, Query, Run
 from tests.training import world
@@ -278,7 +281,7 @@ def test_a_query_that_is_not_distilled_yet_moves_nothing():
     again = vectors(objective)
     objective.loss(batch(), again).backward()
     assert again["queries"].values.grad[1].abs().sum() > 0.0
-    assert objective.state() == {"done": 1.0}
+    assert objective.state()["done"] == 1.0
     other = begun(Adam(pace=Pace(share=0.5)))
     other.load_state(objective.state())
     assert other.weights(batch()).tolist() == [1.0, 1.0, 1.0]
@@ -414,3 +417,57 @@ def test_vectors_are_drawn_to_those_of_a_larger_encoder(folder, base, tmp_path):
     given = {"steps": 2, "watch": None, "optimiser": Optimising(rate=1e-3)}
     made = train(recipe(base, tmp_path, aligned, **given), folder, tmp_path / "run")
     assert transformers.AutoConfig.from_pretrained(made.model).hidden_size == 32
+
+
+def test_margins_that_cosines_cannot_have_are_refused():
+    """sentence-transformers trains on them without a word; cosines differ by 2 at most."""
+    far = {"q0": {0: 9.0, 5: -9.0}, "q1": {1: 8.0, 6: -8.0}, "q2": {2: 0.8}}
+    for given, is_refused in (({}, True), ({"tau": 0.05}, False), ({"scale": 0.1}, False)):
+        objective = begun(Distil(by="margin-mse", hard=0.0, **given), labels("logit", far, ()))
+        made = {
+            name: held._replace(values=torch.nn.functional.normalize(held.values, dim=-1))
+            for name, held in vectors(objective).items()
+        }
+        if is_refused:
+            with pytest.raises(UsageError, match="differ by 2 at most; give scale"):
+                objective.loss(batch(), made)
+        else:
+            assert objective.loss(batch(), made).item() > 0
+
+
+@pytest.mark.parametrize("kind", ["bm25", "rrf", "maxsim", "cosine", "normalised", "unknown"])
+def test_margins_on_a_scale_of_their_own_need_a_scale(kind):
+    with pytest.raises(UsageError, match="are on one of their own; give scale"):
+        begun(Distil(by="margin-mse"), labels(kind, dark=()))
+
+
+def test_a_run_begins_at_its_beginning_each_time():
+    """The second run of one objective took its first step at the pace of the last."""
+    objective = begun(Adam(teacher_tau=1.0))
+    objective.after_step(9)
+    assert objective.done > 0
+    assert begun(objective).done == 0.0
+
+
+def test_what_is_drawn_to_one_vector_is_no_colbert():
+    with pytest.raises(UsageError, match="a ColBERT has many"):
+        Recipe(
+            objective=Distil(align_to="minilm"),
+            model=ColBERTStudent(base="minilm"),
+            negatives=Negatives(of=BM25()),
+            steps=1,
+        )
+
+
+def test_a_recipe_that_began_can_be_sent_to_another_process():
+    """Labels hold the corpus, which is mapped: it could not be sent, and the run ended."""
+    objective = begun(Distil(teacher_tau=1.0))
+    recipe = Recipe(
+        objective=objective,
+        model=DenseStudent(base="minilm"),
+        negatives=Negatives(of=BM25(), refresh=Refresh(every=500, beside=True)),
+        steps=1000,
+    )
+    sent = pickle.loads(pickle.dumps(_bare(recipe)))
+    assert sent.objective == objective
+    assert sent.negatives.refresh == recipe.negatives.refresh

@@ -16,7 +16,13 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 from limbeck.corpus import Corpus
 from limbeck.eval.datasets import Dataset
 from limbeck.eval.measures import evaluate
+from limbeck.pipeline import Top
+from limbeck.retrieval.bm25 import BM25
+from limbeck.retrieval.cutoff import Cutoff
+from limbeck.retrieval.fusion import Fuse
 from limbeck.spec.spec import Spec
+from limbeck.training.distilling import with_student
+from limbeck.training.lesson import Lesson
 from limbeck.training.loop import train
 from limbeck.training.objectives.dpr import DPR
 from limbeck.training.optimisers import Optimising
@@ -138,7 +144,6 @@ OTHERS = {
         "train.model={cross-encoder: {base: model}}",
         "teach.candidates=first",
         "teach.teacher={maxsim: {encoder: teacher}}",
-        "teach.dark={reinforced: 1, noisy: 1}",
     ],
 }
 
@@ -154,7 +159,6 @@ def test_other_kinds_of_students_stand_in_too(spec, folder, tmp_path, kind):
     assert "must keep 900.0% of its teacher's nDCG@10" in made.stderr
     card = json.loads((tmp_path / "retention.json").read_text())
     assert set(card["scores"]) == {"teacher", "student", "base"}
-    assert ("mean of noisy" in card["lessons"]["dark"]) == (kind == "cross-encoder")
     name = "student" if kind == "cross-encoder" else "slow"
     corpus, dataset = Corpus.load(folder), Dataset.load(folder, "dev")
     student = Spec.load(tmp_path / "spec.yaml").pipelines[name].bind(corpus)
@@ -169,9 +173,18 @@ def test_other_kinds_of_students_stand_in_too(spec, folder, tmp_path, kind):
         (["teach.queries=[splits]"], "'splits' is no source of queries"),
         (["teach.depth=0"], "depth must be 1 or more"),
         (["teach.apart=[]"], "split that is measured on must be kept apart"),
+        (["train.data.dev=dev"], "must not choose the weights; 'dev' is also train.data.dev"),
         (["train.objective={adam: {}}"], "the labels hold none"),
         (["train.model={cross-encoder: {base: model}}"], "must train a model of the kind dense"),
         (["teach={teacher: slow, dark: {}}"], "give candidates"),
+        (
+            [
+                "teach.candidates=first",
+                "teach.teacher={maxsim: {encoder: teacher}}",
+                "teach.dark={}",
+            ],
+            "must be learned from, or scoring them is for nothing; distil does not",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_in_a_line(spec, folder, tmp_path, changes, why):
@@ -189,3 +202,44 @@ def test_a_spec_without_the_sections_is_refused(spec, folder, tmp_path):
         made = limbeck(command, bare, "--data", folder, "--out", tmp_path / "o", cwd=tmp_path)
         assert made.returncode == 2
         assert "must have a section `teach`; it has none" in made.stderr
+
+
+def test_dark_examples_stand_on_the_card(spec, folder, tmp_path):
+    given = ("distill", spec, "train.objective={adam: {tau: 0.1}}", "train.steps=3")
+    given = (*given, "train.optimiser.warm_up=0", "teach.candidates=first", "teach.gate=9")
+    teacher = ("teach.teacher={maxsim: {encoder: teacher}}", "teach.dark={reinforced: 1, noisy: 1}")
+    where = ("--data", folder, "--out", tmp_path, "--split", "dev")
+    made = limbeck(*given, *teacher, *where, cwd=spec.parent)
+    assert made.returncode == 1, made.stderr
+    card = json.loads((tmp_path / "retention.json").read_text())
+    assert {"mean of negatives", "mean of noisy", "mean of positives"} <= set(
+        card["lessons"]["dark"]
+    )
+
+
+HYBRID = Fuse((BM25(), BM25(k1=2.0)))
+STUDENT = BM25(b=0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "lesson", "wanted"),
+    [
+        (HYBRID, Lesson(teacher=HYBRID), STUDENT),
+        (HYBRID >> Top(3), Lesson(teacher=HYBRID), STUDENT >> Top(3)),
+        (Fuse((HYBRID, BM25())), Lesson(teacher=HYBRID), Fuse((STUDENT, BM25()))),
+        (
+            BM25() >> Cutoff(share=0.5) >> Top(3),
+            Lesson(teacher=Cutoff(share=0.5), candidates=BM25()),
+            STUDENT >> Top(3),
+        ),
+        (
+            Fuse((BM25() >> Cutoff(share=0.5), HYBRID)),
+            Lesson(teacher=Cutoff(share=0.5), candidates=BM25()),
+            Fuse((STUDENT, HYBRID)),
+        ),
+        (BM25() >> Top(3), Lesson(teacher=HYBRID), BM25() >> Top(3)),
+    ],
+)
+def test_a_student_stands_for_its_teacher_and_for_what_that_was_given(given, lesson, wanted):
+    """Before a reranker the student stood behind the first stage, whose hits were thrown away."""
+    assert with_student(given, lesson, STUDENT) == wanted

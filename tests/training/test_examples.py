@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from limbeck.corpus import Corpus
+from limbeck.meter import metered
 from limbeck.retrieval.bm25 import BM25
 from limbeck.training import examples
 from limbeck.training.examples import Examples
@@ -94,3 +95,45 @@ def test_what_a_query_excludes_is_spared_as_a_document_and_as_passages(folder):
         assert len(spared) == n_passages + len(own)
         assert tuple(made.corpus.doc_ids[row] for row in own) == made.queries[-1].excluded
     assert len(own) == 2
+
+
+def add(folder, **queries):
+    """Add training queries: a text and what answers it."""
+    with (folder / "queries.jsonl").open("a") as file:
+        file.writelines(
+            json.dumps({"_id": query_id, "text": text}) + "\n"
+            for query_id, (text, _) in queries.items()
+        )
+    with (folder / "qrels" / "train.tsv").open("a") as file:
+        file.writelines(f"{query_id}\t{doc_id}\t1\n" for query_id, (_, doc_id) in queries.items())
+
+
+def test_what_answers_a_query_of_the_same_text_is_no_negative(folder):
+    """In medquad 2,367 of the training queries stand under several ids, each with its answer."""
+    add(folder, again=("Cat  SAT", "c"))
+    made = Examples.load(folder, dev=None)
+    spared = {
+        query.query_id: {made.corpus.doc_ids[row] for row in rows}
+        for query, rows in zip(made.queries, made.spared, strict=True)
+    }
+    assert spared["q"] == spared["again"] == {"a", "b", "c"}
+    assert positives(made)["again"] == ["c"]
+    assert len(made.cut(2).spared[-1]) == 3 + 3 + 3
+
+
+def test_what_is_like_a_query_held_out_is_not_trained_on(folder):
+    add(folder, **{f"twin{n}": ("how far did the dog run?", "a") for n in range(3)})
+    for seed in range(4):
+        made = Examples.load(folder, dev=0.5, seed=seed)
+        about = {"far", "twin0", "twin1", "twin2"}
+        held_out = {query.query_id for query in made.dev.queries} & about
+        trained = {query.query_id for query in made.queries} & about
+        assert bool(held_out) != bool(trained)
+
+
+def test_queries_without_a_positive_in_the_corpus_are_counted(folder):
+    add(folder, nowhere=("a b c", "gone"))
+    with metered() as meter:
+        made = Examples.load(folder, dev=None)
+    assert len(made.queries) == 3
+    assert meter.notes == {"query not trained on: none of its positives is in the corpus": 1}

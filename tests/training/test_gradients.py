@@ -22,7 +22,12 @@ from limbeck.training.objectives.colbert import ColBERT
 from limbeck.training.objectives.cross_encoder import CrossEncoder
 from limbeck.training.objectives.dpr import DPR
 from limbeck.training.ranks import Ranks
-from limbeck.training.students import ColBERTStudent, CrossEncoderStudent, DenseStudent
+from limbeck.training.students import (
+    AdapterStudent,
+    ColBERTStudent,
+    CrossEncoderStudent,
+    DenseStudent,
+)
 from limbeck.types import Run
 
 pytestmark = pytest.mark.torch
@@ -39,6 +44,7 @@ def made(folder: Path, base: Path, kind: str, *, n_queries: int = 8, **computing
             ColBERT(in_batch=True),
         ),
         "cross-encoder": (CrossEncoderStudent(base=str(base)), CrossEncoder()),
+        "adapter": (AdapterStudent(base=str(base)), DPR()),
     }[kind]
     examples = Examples.load(folder, dev=None)
     torch.manual_seed(0)
@@ -74,7 +80,7 @@ def gradient(held, objective, batch, *, cached=False, ranks=None):
     return loss, torch.cat(parts)
 
 
-KINDS = ["dpr", "two towers", "colbert", "colbert in batch", "cross-encoder"]
+KINDS = ["dpr", "two towers", "colbert", "colbert in batch", "cross-encoder", "adapter"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

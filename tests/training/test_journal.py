@@ -43,10 +43,26 @@ def test_tensorboard_reads_what_was_told(tmp_path):
     assert held.Scalars("rate")[0].value == pytest.approx(0.1)
 
 
+def test_tensorboard_forgets_what_is_done_again(tmp_path):
+    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for losses in ((1.0, 2.0, 3.0), (9.0,)):
+        journal = Journal(tmp_path / "log.jsonl", tracker_named("tensorboard", tmp_path, "id"))
+        journal.go_on_from(1)
+        for step, loss in enumerate(losses, 2):
+            journal.tell(step, {"loss": loss})
+        journal.close()
+    held = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(each.step, each.value) for each in held.Scalars("loss")] == [(2, 9.0)]
+
+
 def test_wandb_is_asked_as_its_documentation_says(tmp_path, monkeypatch):
     told = []
     run = SimpleNamespace(
-        log=lambda numbers, step: told.append((step, numbers)), finish=lambda: told.append("end")
+        define_metric=lambda name, step_metric: told.append((name, step_metric)),
+        log=told.append,
+        finish=lambda: told.append("end"),
     )
 
     def init(**given):
@@ -57,7 +73,7 @@ def test_wandb_is_asked_as_its_documentation_says(tmp_path, monkeypatch):
     journal = Journal(tmp_path / "log.jsonl", tracker_named("wandb", tmp_path, "id"))
     journal.tell(3, {"loss": 1.0})
     journal.close()
-    assert told == ["id", (3, {"loss": 1.0}), "end"]
+    assert told == ["id", ("*", "step"), {"loss": 1.0, "step": 3}, "end"]
 
 
 @pytest.mark.parametrize(("name", "module"), [("tensorboard", "tensorboard"), ("wandb", "wandb")])

@@ -26,6 +26,8 @@ GUARD = LeakGuard(APART)
         ("Crossover hot spots are found within gene promoters in yeast.", "test", "t2"),
         ("risk of stroke: statins lower it", "dev", "v1"),
         ("To be or not to be", "test", "t3"),
+        ("How does obesity decrease life quality?", "test", "t1"),
+        ("Question: do statins lower the risk of stroke, please?", "dev", "v1"),
     ],
 )
 def test_the_same_words_leak_in_any_order_and_form(text, split, like):
@@ -34,6 +36,15 @@ def test_the_same_words_leak_in_any_order_and_form(text, split, like):
     assert (leak.split, leak.like.query_id) == (split, like)
     assert leak.similarity == 1.0
     assert f"is 1.00 like '{like}' of {split}" in str(leak)
+
+
+def test_the_same_claim_with_one_other_word_leaks():
+    """Of scifact's training claims 63 are a test claim turned round; what answers both is one."""
+    leak = GUARD.leak(
+        Query("x", "Crossover hot spots are rarely found within gene promoters in yeast.")
+    )
+    assert leak is not None
+    assert leak.similarity == pytest.approx(8 / 9)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,12 @@ from limbeck.retrieval.dense import Dense
 from limbeck.retrieval.fusion import Fuse
 from limbeck.training.batches import Batch
 from limbeck.training.encoding import encoded, representations
+from limbeck.training.examples import Examples
 from limbeck.training.networks import Computing, Vectors, network
 from limbeck.training.objectives.ance import ANCE
+from limbeck.training.objectives.colbert import ColBERT
 from limbeck.training.objectives.dpr import DPR
+from limbeck.training.objectives.tct_colbert import TCTColBERT
 from limbeck.training.scores import all_scores, own_scores
 from limbeck.training.searching import searched
 from limbeck.training.students import ColBERTStudent, DenseStudent
@@ -221,3 +224,51 @@ class TestTCTColBERT:
         found = vectors(made, "document", 3)[corpus.row("d2")]
         assert np.abs(found - states(made, "[D]tell1")[4:].mean(0)).max() < 1e-5
         assert abs(np.linalg.norm(found) - 1) > 0.1, "not brought to length 1"
+
+
+def batch_of(passages) -> Batch:
+    rows = np.array(passages)
+    return Batch(np.arange(len(rows)), rows, [row[:1] for row in rows])
+
+
+def scored(**each) -> dict[str, Vectors]:
+    """Return vectors whose inner products are what a table says: queries are unit vectors."""
+    made = {}
+    for name, table in each.items():
+        scores = torch.tensor(table, dtype=torch.float64)
+        prefix = "" if name == "student" else f"{name} "
+        made[f"{prefix}queries"] = Vectors(torch.eye(len(scores), dtype=torch.float64))
+        made[f"{prefix}passages"] = Vectors(scores.T.contiguous())
+    return made
+
+
+def test_tct_draws_the_student_to_the_teacher_each_by_its_own_temperature():
+    """Exchanged temperatures, or a target of the student's, would give another number."""
+    objective = TCTColBERT(teacher="nowhere", tau=0.25, student_tau=2.0)
+    teacher, student = [[4.0, 3.5, 1.0], [0.0, 2.0, 1.75]], [[1.0, 2.0, 0.0], [3.0, 1.0, 0.5]]
+    found = objective.loss(batch_of([[0, 2], [1, 2]]), scored(student=student, teacher=teacher))
+    wanted = torch.softmax(torch.tensor(teacher, dtype=torch.float64) / 0.25, dim=1)
+    told = torch.log_softmax(torch.tensor(student, dtype=torch.float64) / 2.0, dim=1)
+    assert found.item() == pytest.approx(((wanted * (wanted.log() - told)).sum() / 2).item())
+
+
+def test_max_p_is_the_best_passage_and_a_document_counts_once():
+    """Passages 0 and 1 are of one document, 2 and 3 of another, 4 of a third."""
+    corpus = Corpus.from_documents({"doc_id": f"p{n}", "text": "x"} for n in range(5))
+    documents = np.array([0, 0, 1, 1, 2], dtype=np.int32)
+    examples = Examples(corpus, (Query("q", "x"),), (np.array([0]),), documents=documents)
+    objective = ANCE(max_p=True, tau=0.5)
+    objective.begin(examples, (), 1)
+    scores = [[1.0, 3.0, 0.5, 2.0, -1.0]]
+    one = batch_of([[0, 2, 4]])
+    assert objective.views(one)["passages"].rows.tolist() == [0, 1, 2, 3, 4]
+    terms = [np.log1p(np.exp((best - 3.0) / 0.5)) for best in (2.0, -1.0)]
+    assert objective.loss(one, scored(student=scores)).item() == pytest.approx(np.mean(terms))
+    twice = batch_of([[0, 2, 3, 4]])
+    found = objective.loss(twice, scored(student=scores)).item()
+    assert found == pytest.approx(np.mean(terms)), "two passages of a document are no two pairs"
+
+
+def test_all_passages_of_the_batch_stand_in_for_hard_negatives():
+    assert ColBERT().needs_negatives
+    assert not ColBERT(in_batch=True).needs_negatives

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -145,6 +147,21 @@ def test_a_tokenizer_whose_pairs_are_other_tokens_is_refused():
 
     with pytest.raises(UsageError, match="the same tokens in a pair and alone"):
         pair_layout(tokenizer, 64)
+
+
+@pytest.mark.parametrize(
+    "student",
+    [DenseStudent, partial(ColBERTStudent, dim=8, query_tokens=10), CrossEncoderStudent],
+)
+def test_a_second_run_finds_the_tokens_of_the_first(base, student, monkeypatch, tmp_path):
+    """What the last call had set of the tokenizer was part of their name."""
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path))
+    corpus = Corpus.from_documents({"_id": f"d{n}", "text": TEXTS[0]} for n in range(3))
+    for _ in range(2):
+        held = network(student(base=str(base)).load(), Computing())
+        for _ in range(2):
+            held.read(corpus, [Query("q", "ask1")])
+    assert len([path for path in (tmp_path / "tokens").iterdir() if path.is_dir()]) == 2
 
 
 def test_with_few_shapes_there_are_few(base):

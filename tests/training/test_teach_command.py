@@ -49,10 +49,18 @@ def test_check_says_what_teaching_may_cost(spec, capsys):
     """Five hits of each query are judged, though the reranker alone would read a hundred."""
     _, out, err = run(capsys, "check", spec, "--queries", 7)
     assert err == ""
-    assert "teach is sound: at most 35 LLM calls" in out
-    assert "teach, its written queries: at most 4 LLM calls" in out
+    assert "teach is sound: about 35 LLM calls" in out
+    assert "teach, its made queries: at most 4 LLM calls" in out
     told = json.loads(run(capsys, "check", spec, "--queries", 7, "--json")[1])["teach"]
     assert (told["calls"], told["writing_1000_documents"]["calls"]) == (35, 4)
+
+
+def test_what_checks_made_queries_is_counted(tmp_path, capsys):
+    path = tmp_path / "spec.yaml"
+    judged = "[first, {pointwise: {llm: judge, method: graded, read: text, depth: 2}}]"
+    titles = f"[{{titles: {{found_by: {judged}}}}}]"
+    path.write_text(SPEC[: SPEC.index("teach:")] + f"teach: {{teacher: first, queries: {titles}}}")
+    assert "teach, its made queries: at most 2,000 LLM calls" in run(capsys, "check", path)[1]
 
 
 def test_check_finds_what_is_wrong_in_a_lesson_once(spec, capsys):
@@ -77,6 +85,10 @@ def test_what_an_llm_answered_is_kept_below_out(spec, folder, tmp_path, capsys):
     }
     labels = Labels.load(out / "labels", Corpus.load(folder))
     assert set(labels.sources) == {"split", "written"}
+    usage = labels.origin.usage
+    assert usage.calls == len(labels.run.rows) + 4, "what the writer cost is part of it"
+    again = Labels.load(out / "labels", Corpus.load(folder)).origin
+    assert again == labels.origin
     assert labels.run.scores.min() == 2.0
     assert labels.run.scores.max() < 2.001
     assert labels.run.kind == "grade"

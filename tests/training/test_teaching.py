@@ -201,6 +201,30 @@ def test_labels_of_nothing_are_refused(folder, tmp_path):
         made(folder, tmp_path / "out", asking)
 
 
+def test_who_knows_what_answers_a_query_is_heard_before_a_log(folder, tmp_path):
+    train = Dataset.load(folder, "train").queries
+    same = log(tmp_path)
+    same.path.write_text(json.dumps({"_id": train[0].query_id, "text": train[0].text}))
+    given = asked(lesson(queries=(same, Split()), alike=1.0), folder, Corpus.load(folder))
+    assert set(given.sources) == {"split"}
+    assert all(len(question.positives) for question in given.questions)
+
+
+def test_two_sources_of_a_kind_have_queries_of_their_own(folder, tmp_path):
+    """InPars and GPL together are two of the kind "written"; their ids were the same."""
+    corpus = Corpus.load(folder)
+    sources = (Sentences(words=(1, 40)), Titles(n=3), Sentences(words=(2, 40)), Titles())
+    given = asked(lesson(queries=sources), folder, corpus)
+    ids = [question.query.query_id for question in given.questions]
+    assert len(set(ids)) == len(ids) == 2 * len(corpus) + 3 + len(corpus)
+    assert {query_id.partition("-")[0] for query_id in ids} == {
+        "sentences",
+        "sentences2",
+        "titles",
+        "titles2",
+    }
+
+
 def test_recorded_judgements_teach(folder, tmp_path):
     """What an LLM said elsewhere, as a file of grades: all that it judged is labelled, no more."""
     query = Dataset.load(folder, "train").queries[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -63,7 +64,9 @@ class TextNetwork(Network):
         ]
         expansions = [reader.query_expansion for reader in self.readers]
         prompts = getattr(self.model, "prompts", {})
-        tokenizer = self.model.tokenizer.backend_tokenizer.to_str()
+        tokenizer = json.loads(self.model.tokenizer.backend_tokenizer.to_str())
+        for set_by_the_last_call in ("truncation", "padding"):
+            tokenizer.pop(set_by_the_last_call, None)
         kind = type(self).__name__
         return digest(canonical_json([kind, tokenizer, readers, expansions, prompts]))
 

@@ -77,11 +77,19 @@ class ANCE(Pairwise):
         places = np.searchsorted(np.unique(siblings), siblings)
         scores = all_scores(vectors["queries"], vectors["passages"])
         each = scores[:, torch.from_numpy(places).to(scores.device)]
-        best = torch.full((len(scores), len(batch.rows)), float("-inf"), device=scores.device)
+        best = scores.new_full((len(scores), len(batch.rows)), float("-inf"))
         target = torch.from_numpy(of_row).to(scores.device).expand_as(each)
         best = best.scatter_reduce(1, target, each, reduce="amax")
         own = best.gather(1, torch.from_numpy(batch.places).to(scores.device))
-        return pairs_of(batch, own / self.tau)
+        return pairs_of(self._once(batch), own / self.tau)
+
+    def _once(self, batch: Batch) -> NDArray[np.bool_]:
+        """Return which passages of each query are the first ones of their documents."""
+        firsts = np.where(batch.held, self._spans[batch.passages, 0], -1)
+        once = np.zeros_like(batch.held)
+        for own, place in zip(firsts, once, strict=True):
+            place[np.unique(own, return_index=True)[1]] = True
+        return once & batch.held
 
     def _siblings(self, batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the passages of the documents of a batch's rows, and which row each is for."""

@@ -38,7 +38,6 @@ class CrossEncoder(Objective):
 
     name: ClassVar[str] = "cross-encoder"
     students: ClassVar[tuple[str, ...]] = ("cross-encoder",)
-    needs_negatives: ClassVar[bool] = True
 
     loss_over: _Loss = "softmax"
 
@@ -48,6 +47,11 @@ class CrossEncoder(Objective):
             raise UsageError(
                 f"loss_over must be one of {', '.join(get_args(_Loss))}; got {self.loss_over!r}"
             )
+
+    @property
+    def needs_negatives(self) -> bool:
+        """Always: one passage alone is put in no order."""
+        return True
 
     def views(self, batch: Batch) -> dict[str, View]:
         """Return each query with each of its passages."""
@@ -69,7 +73,7 @@ class CrossEncoder(Objective):
         """Return the loss of own scores by what is labelled."""
         held = torch.from_numpy(batch.held).to(scores.device)
         if self.loss_over == "pairwise":
-            return pairs_of(batch, scores)
+            return pairs_of(batch.held, scores)
         first = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
         if self.loss_over == "softmax":
             return info_nce(scores, first, where=held)

@@ -17,6 +17,7 @@ from limbeck.training.objectives.align import Alignment
 from limbeck.training.objectives.contrastive import Contrastive
 from limbeck.training.objectives.soft import SoftLabels
 from limbeck.training.scores import all_scores
+from limbeck.training.students import ColBERTStudent, Student
 
 __all__ = ["Distil"]
 
@@ -35,7 +36,7 @@ class Distil(SoftLabels, Contrastive):
 
     name: ClassVar[str] = "distil"
     students: ClassVar[tuple[str, ...]] = ("dense", "adapter", "colbert")
-    needs_negatives: ClassVar[bool] = True
+    of_vectors: ClassVar[bool] = True
 
     align_to: str | None = None
     align: float = 1.0
@@ -45,6 +46,20 @@ class Distil(SoftLabels, Contrastive):
         if not self.align > 0:
             raise UsageError(f"align must be above 0; got {self.align}")
         self._alignment: Alignment | None = None
+
+    def check_student(self, student: Student) -> None:
+        """Refuse also a ColBERT where there is one vector a text to be drawn to."""
+        super().check_student(student)
+        if self.align_to is not None and student.name == ColBERTStudent.name:
+            raise UsageError(
+                "align_to draws one vector a text to an encoder's; a ColBERT has many; train a "
+                "dense model, or leave it out"
+            )
+
+    @property
+    def needs_negatives(self) -> bool:
+        """Always: the teacher's term compares a query's own passages."""
+        return True
 
     def begin(self, examples: Examples, batches: Iterable[Batch], n_steps: int) -> None:
         """Take the labels, fit their temperature, and encode what is drawn to an encoder."""

@@ -26,7 +26,7 @@ class Progress(Objective):
     def begin(self, examples: Examples, batches: Iterable[Batch], n_steps: int) -> None:
         """Learn how long the run is."""
         super().begin(examples, batches, n_steps)
-        self._n_steps = n_steps
+        self.done, self._n_steps = 0.0, n_steps
 
     def after_step(self, step: int) -> None:
         """Move on."""

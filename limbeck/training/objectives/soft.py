@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,11 +18,16 @@ from limbeck.training.examples import Examples
 from limbeck.training.labels import Labels
 from limbeck.training.losses import list_net, listwise_kl, margin_mse, rank_net
 from limbeck.training.objective import Objective
-from limbeck.types import UNIT_KINDS
+from limbeck.training.saturation import Saturation
 
 __all__ = ["SoftLabels"]
 
 Loss = Literal["kl", "margin-mse", "rank-net", "list-net"]
+
+_LOGITS = frozenset({"logit", "probability", "dot", "log-likelihood"})
+"""Score kinds whose margins a student of inner products may be given as they are."""
+
+_COSINE = 1.001
 
 _BY_SOFTMAX = ("kl", "list-net")
 
@@ -40,6 +45,7 @@ class SoftLabels(Objective):
     (rank-net). That the temperature is fitted is our choice.
 
     Attributes:
+        of_vectors: whether the student's scores may be cosines, which have ends.
         by: the loss.
         soft: its weight.
         hard: the weight of the method's own loss; 0: the teacher alone is listened to.
@@ -49,6 +55,8 @@ class SoftLabels(Objective):
         student_tau: the student's scores are divided by it; None: by the tau of the method.
         scale: the teacher's margins are multiplied by it (margin-mse).
     """
+
+    of_vectors: ClassVar[bool] = False
 
     by: Loss = "kl"
     soft: float = 1.0
@@ -62,6 +70,8 @@ class SoftLabels(Objective):
         super().__post_init__()
         self._labels: Labels | None = None
         self._tau = 1.0
+        self._saturation = Saturation()
+        self._reaches = False
         if self.by not in get_args(Loss):
             raise UsageError(f"by must be one of {', '.join(get_args(Loss))}; got {self.by!r}")
         for name in ("soft", "teacher_tau", "student_tau", "scale"):
@@ -104,10 +114,10 @@ class SoftLabels(Objective):
                 f"margin-mse must have scores; labels of the kind {kind} are an order; take "
                 "rank-net"
             )
-        if kind in UNIT_KINDS - {"probability"} and self.scale is None:
+        if kind not in _LOGITS and self.scale is None:
             raise UsageError(
                 f"margin-mse must have a teacher on the scale of the student; labels of the kind "
-                f"{kind} lie in [0, 1]; give scale, or take kl"
+                f"{kind} are on one of their own; give scale, or take kl"
             )
 
     def _looked_at(self, batches: list[Batch]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -163,7 +173,12 @@ class SoftLabels(Objective):
         teacher = torch.from_numpy(told[heard]).to(scores.device, scores.dtype)
         places = torch.from_numpy(heard).to(scores.device)
         counted = None if weights is None else weights[places]
-        student = scores[places] / (self.student_tau or tau)
+        student_tau = self.student_tau or tau
+        student = scores[places] / student_tau
+        if self.by == "margin-mse" and self.of_vectors and not self._reaches:
+            self._require_reach(
+                scores.detach()[places][where], _margins(teacher, where), student_tau
+            )
         share = len(heard) / len(scores)
         return share * self.soft * self._term(student, teacher, where, counted)
 
@@ -175,9 +190,39 @@ class SoftLabels(Objective):
             return margin_mse(student, scaled, where=where, weights=weights)
         if self.by == "rank-net":
             return rank_net(student, -teacher, where=where, weights=weights)
-        if self.by == "list-net":
-            return list_net(student, teacher, tau=self._tau, where=where, weights=weights)
-        return listwise_kl(student, teacher, tau=self._tau, where=where, weights=weights)
+        wanted = teacher / self._tau
+        self._saturation.look(student, wanted, where=where)
+        by_softmax = list_net if self.by == "list-net" else listwise_kl
+        return by_softmax(student, wanted, where=where, weights=weights)
+
+    def _require_reach(self, scores: Tensor, margins: Tensor, tau: float) -> None:
+        """Raise UsageError where the first batch asks of cosines what they cannot become.
+
+        Paper: Hofstätter et al., arXiv 2010.02666: cross-encoders' margins are of ten and more.
+        """
+        most = 2.0 / tau
+        wanted = float(margins.mean()) * (self.scale or 1.0) if len(margins) else 0.0
+        if len(scores) and float(scores.abs().max()) <= _COSINE and wanted > most:
+            raise UsageError(
+                "a student's scores must be able to differ by the teacher's margins, "
+                f"{wanted:.3g} on average; cosines divided by {tau:g} differ by {most:g} at most; "
+                "give scale, a smaller student_tau, or normalise: false"
+            )
+        self._reaches = True
+
+    def state(self) -> dict[str, Any]:
+        """Return how many first batches are still looked at."""
+        return {**super().state(), "first": self._saturation.left}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        super().load_state(state)
+        self._saturation.left = state["first"]
+
+
+def _margins(teacher: Tensor, where: Tensor) -> Tensor:
+    """Return how far each query's first passage is from each other one, as one row."""
+    return (teacher[:, :1] - teacher[:, 1:])[where[:, 1:] & where[:, :1]].abs()
 
 
 def _widened(rows: NDArray[np.int64], width: int) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from limbeck.training.batches import Batch
 from limbeck.training.losses import listwise_kl
 from limbeck.training.networks import Computing, Network, Vectors, network
 from limbeck.training.objective import Objective, View, both_sides
+from limbeck.training.saturation import Saturation
 from limbeck.training.scores import all_scores
 from limbeck.training.students import ColBERTStudent
 
@@ -51,6 +52,7 @@ class TCTColBERT(Objective):
             raise UsageError(
                 f"tau and student_tau must be above 0; got {self.tau} and {self.student_tau}"
             )
+        self._saturation = Saturation()
 
     def given(self) -> tuple[ColBERTStudent]:
         """Return the teacher."""
@@ -78,10 +80,17 @@ class TCTColBERT(Objective):
     def loss(self, batch: Batch, vectors: Mapping[str, Vectors]) -> Tensor:
         """Return the mean over queries."""
         del batch
+        scores = all_scores(vectors["queries"], vectors["passages"]) / self.student_tau
         told = (vectors[f"{_TEACHER} {name}"] for name in ("queries", "passages"))
-        return listwise_kl(
-            all_scores(vectors["queries"], vectors["passages"]),
-            all_scores(*told),
-            tau=self.tau,
-            student_tau=self.student_tau,
-        )
+        wanted = all_scores(*told) / self.tau
+        self._saturation.look(scores, wanted)
+        return listwise_kl(scores, wanted)
+
+    def state(self) -> dict[str, int]:
+        """Return how many first batches are still looked at."""
+        return {**super().state(), "first": self._saturation.left}
+
+    def load_state(self, state: Mapping[str, int]) -> None:
+        """Go on from there."""
+        super().load_state(state)
+        self._saturation.left = state["first"]
