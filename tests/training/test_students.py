@@ -37,7 +37,7 @@ from tests.training import world
 pytestmark = pytest.mark.torch
 
 TEXTS = ["noise1 tell2 , noise3 common .", "ask4 noise5", "tell6"]
-OURS = Path(str(files("limbeck.training"))) / "recipes" / "ance.yaml"
+OURS = Path(str(files("limbeck.training"))) / "recipes"
 NO_STEP = Optimising(rate=1e-30, warm_up=0)
 """A run that leaves every weight as it was."""
 
@@ -125,15 +125,16 @@ def test_a_second_stage_begins_from_the_vectors_of_the_first(folder, base, tmp_p
 
 
 def test_ances_recipe_goes_from_its_warm_up_to_its_own_negatives(folder, base, tmp_path):
-    """As the recipe's first lines say: its head, its weights, and then it trains them."""
+    """As the recipes' first lines say: its head, its weights, and then it trains them."""
     own = ["model.dense.query_tokens=12", "model.dense.document_tokens=64", "watch=null"]
     own += ["batch.examples=8", "data.dev=null", "precision=fp32", "negatives.kept=4"]
     own += ["steps=4", "optimiser.warm_up=0", "negatives.depth=40"]
-    warming = [f"model.dense.base={base}", "negatives.refresh=null", "optimiser.rate=2e-3"]
-    warm = train(Spec.load(OURS, [*warming, *own]).recipe, folder, tmp_path / "warm").model
+    warming = [f"model.dense.base={base}", "optimiser.rate=2e-3"]
+    first = Spec.load(OURS / "ance-warm-up.yaml", [*warming, *own])
+    warm = train(first.recipe, folder, tmp_path / "warm").model
     refreshed = ["negatives.refresh.beside=false", "negatives.refresh.every=2"]
     refreshed += ["negatives.refresh.parts=1", "negatives.refresh.depth=40"]
-    recipe = Spec.load(OURS, [f"model.dense.base={warm}", *refreshed, *own]).recipe
+    recipe = Spec.load(OURS / "ance.yaml", [f"model.dense.base={warm}", *refreshed, *own]).recipe
     before = vectors(DenseStudent(base=str(warm)).load())[0]
     assert np.abs(vectors(student_of(recipe).model)[0] - before).max() < 1e-6
     after = vectors(DenseStudent(base=str(train(recipe, folder, tmp_path / "out").model)).load())[0]
