@@ -141,8 +141,11 @@ def test_ances_recipe_goes_from_its_warm_up_to_its_own_negatives(folder, base, t
     assert 0 < np.abs(after - before).max() < 1e-2, "at a rate of 1e-6"
 
 
-def test_a_cross_encoder_goes_on_with_its_head(folder, base, tmp_path):
-    first = run(CrossEncoderStudent(base=str(base)), folder, tmp_path / "a", CrossEncoder()).model
+def test_a_cross_encoder_goes_on_with_its_head_and_its_length(folder, base, tmp_path):
+    """Its length of 20 was less than the student's own 256, and it was refused."""
+    shorter = CrossEncoderStudent(base=str(base), max_tokens=20)
+    first = run(shorter, folder, tmp_path / "a", CrossEncoder()).model
+    assert CrossEncoderStudent(base=str(first)).load().max_seq_length == 20
     student = CrossEncoderStudent(base=str(first))
     second = run(student, folder, tmp_path / "b", CrossEncoder(), optimiser=NO_STEP).model
     pairs = [("ask1", text) for text in TEXTS]
