@@ -256,6 +256,10 @@ def _held_out(labels: Labels, query_ids: set[str], name: str) -> Dataset:
 
 
 def _require_apart(trained: Sequence[Query], what: str, watched: Dataset) -> None:
+    """Refuse a dev split that shares queries with what is trained on; note equal texts."""
+    texts = {_folded(query) for query in watched.queries}
+    if n_equal := sum(_folded(query) in texts for query in trained):
+        note(f"query trained on: split {watched.split!r} has one of the same text", n_equal)
     shared = {q.query_id for q in trained} & {q.query_id for q in watched.queries}
     if shared:
         raise DataError(
@@ -291,11 +295,16 @@ def _of_equal_texts(
 ) -> tuple[NDArray[np.int64], ...]:
     """Return the positives of each query and of those with its text, which may have other ids."""
     together: dict[str, list[NDArray[np.int64]]] = defaultdict(list)
-    texts = [" ".join(query.text.casefold().split()) for query in queries]
+    texts = list(map(_folded, queries))
     for text, rows in zip(texts, positives, strict=True):
         together[text].append(rows)
     joined = {text: np.unique(np.concatenate(held)) for text, held in together.items()}
     return tuple(joined[text] for text in texts)
+
+
+def _folded(query: Query) -> str:
+    """Return a text by which equal ones are known."""
+    return " ".join(query.text.casefold().split())
 
 
 def _part(dataset: Dataset, query_ids: set[str]) -> Dataset:

@@ -122,13 +122,21 @@ def test_what_answers_a_query_of_the_same_text_is_no_negative(folder):
 
 
 def test_what_is_like_a_query_held_out_is_not_trained_on(folder):
-    add(folder, **{f"twin{n}": ("how far did the dog run?", "a") for n in range(3)})
+    add(folder, **{f"twin{n}": ("how DOG ran?", "a") for n in range(3)})
     for seed in range(4):
         made = Examples.load(folder, dev=0.5, seed=seed)
         about = {"far", "twin0", "twin1", "twin2"}
         held_out = {query.query_id for query in made.dev.queries} & about
         trained = {query.query_id for query in made.queries} & about
         assert bool(held_out) != bool(trained)
+
+
+def test_texts_that_dev_has_too_are_counted(folder):
+    """300 of medquad's dev questions are training questions, word for word."""
+    add(folder, twice=("Moon  sky", "b"))
+    with metered() as meter:
+        Examples.load(folder, dev="dev")
+    assert meter.notes == {"query trained on: split 'dev' has one of the same text": 1}
 
 
 def test_queries_without_a_positive_in_the_corpus_are_counted(folder):
