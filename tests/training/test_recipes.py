@@ -269,7 +269,7 @@ def test_the_commands_mistakes_are_one_line(spec, folder, tmp_path):
     (tmp_path / "empty/qrels/dev.tsv").write_text("query-id\tcorpus-id\tscore\n")
     for arguments, told in (
         ((spec.name, "lr=1", "--data", folder), "lr"),
-        (("dqr", "--data", folder), "one of ance, colbert"),
+        (("dqr", "--data", folder), "one of ance, ance-warm-up, colbert"),
         ((spec.name, "data.split=trian", "--data", folder), "trian"),
         ((spec.name, "--data", tmp_path / "empty"), "train"),
         ((spec.name, "--data", folder, "batch.examples=4000"), "4000"),
