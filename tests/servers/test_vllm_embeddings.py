@@ -19,14 +19,16 @@ TEXTS = ["tell1 noise2 common", "ask3 noise4", "tell7 tell8 noise1 noise2 noise3
 LONGEST = 32
 
 SERVED = f"""
-import json, sys
+import json, pathlib, sys
 from vllm import LLM
 
 if __name__ == "__main__":
-    llm = LLM(sys.argv[1], runner="pooling", dtype="float32", enforce_eager=True)
+    some = dict(dtype="float32", enforce_eager=True, gpu_memory_utilization=0.2)
+    llm = LLM(sys.argv[1], runner="pooling", **some)
     made = llm.embed({TEXTS!r})
     found = [each.outputs.embedding for each in made]
-    print(json.dumps([llm.llm_engine.model_config.max_model_len, found]))
+    told = json.dumps([llm.llm_engine.model_config.max_model_len, found])
+    pathlib.Path(sys.argv[2]).write_text(told)
 """
 
 
@@ -76,13 +78,13 @@ def test_vllm_pools_as_the_model_was_trained(tmp_path):
     folder = saved(tmp_path / "model")
     write_older_words(folder, LONGEST)
     done = subprocess.run(
-        [sys.executable, "-c", SERVED, str(folder)],
+        [sys.executable, "-c", SERVED, str(folder), str(tmp_path / "found")],
         capture_output=True,
         check=False,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    longest, found = json.loads(done.stdout.strip().splitlines()[-1])
+    longest, found = json.loads((tmp_path / "found").read_text())
     assert longest == LONGEST
     assert (np.array(found) * pooled(folder)).sum(axis=1).min() > 0.9999
