@@ -21,6 +21,7 @@ from limbeck import BM25, Dense
 from limbeck.corpus import Corpus
 from limbeck.eval.datasets import Dataset
 from limbeck.retrieval.cross_encoder import CrossEncoder as CrossEncoderNode
+from limbeck.training.asking import asked
 from limbeck.training.dark import Dark
 from limbeck.training.diagnostics import certainty
 from limbeck.training.labels import Labels
@@ -31,7 +32,7 @@ from limbeck.training.optimisers import Optimising
 from limbeck.training.questions import Split
 from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe
 from limbeck.training.students import CrossEncoderStudent, DenseStudent
-from limbeck.training.teaching import asked, taught
+from limbeck.training.teaching import taught
 
 __all__ = ["DEPTH", "TAU", "Students", "options_of"]
 

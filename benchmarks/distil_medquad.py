@@ -21,6 +21,7 @@ from limbeck import BM25, CrossEncoder, Dense, Experiment, Fuse
 from limbeck.corpus import Corpus
 from limbeck.eval.datasets import Dataset
 from limbeck.pipeline import Node
+from limbeck.training.asking import asked
 from limbeck.training.export import export_onnx
 from limbeck.training.lesson import Lesson
 from limbeck.training.objectives.cross_encoder import CrossEncoder as PairObjective
@@ -29,7 +30,7 @@ from limbeck.training.optimisers import Optimising
 from limbeck.training.questions import Split
 from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe
 from limbeck.training.students import CrossEncoderStudent, DenseStudent
-from limbeck.training.teaching import asked, taught
+from limbeck.training.teaching import taught
 
 _MEASURE = "nDCG@10"
 

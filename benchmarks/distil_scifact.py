@@ -22,6 +22,7 @@ from trained import made, row, run_of, scores
 from limbeck import BM25, Dense, Fuse, MaxSim
 from limbeck.corpus import Corpus
 from limbeck.eval.datasets import Dataset
+from limbeck.training.asking import asked
 from limbeck.training.examples import Examples
 from limbeck.training.labels import Labels
 from limbeck.training.lesson import Lesson
@@ -30,7 +31,7 @@ from limbeck.training.optimisers import Optimising
 from limbeck.training.questions import SOURCES
 from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe
 from limbeck.training.students import DenseStudent
-from limbeck.training.teaching import asked, taught
+from limbeck.training.teaching import taught
 
 _HELD_OUT = 0.25
 _BY_HAND = ("rate", "soft", "hard", "entropy", "tau")

@@ -25,13 +25,14 @@ from limbeck.corpus import Corpus
 from limbeck.eval.datasets import Dataset
 from limbeck.eval.significance import paired_p
 from limbeck.training.agreement import agreement
+from limbeck.training.asking import asked
 from limbeck.training.lesson import Lesson
 from limbeck.training.objectives.distil import Distil
 from limbeck.training.optimisers import Optimising
 from limbeck.training.questions import Log
 from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe
 from limbeck.training.students import DenseStudent
-from limbeck.training.teaching import asked, taught
+from limbeck.training.teaching import taught
 from limbeck.trec import read_qrels, write_qrels
 
 _PARTS = 5

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from limbeck import cli
 from limbeck.artifact import cache_folder
 from limbeck.errors import LimbeckError
+from tests.command import run as _run
 
 SPEC = """
 limbeck: 1
@@ -36,17 +36,6 @@ def place(tmp_path):
     (tmp_path / "docs" / "b.md").write_text("a cache of queries")
     (tmp_path / "spec.yaml").write_text(SPEC)
     return tmp_path
-
-
-def _run(capsys, *arguments):
-    """Exit status, standard output and standard error of a command line."""
-    try:
-        cli.main([str(argument) for argument in arguments])
-        status = 0
-    except SystemExit as done:
-        status = done.code or 0
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 def test_check_says_what_is_sound_and_what_it_may_cost(place, capsys):

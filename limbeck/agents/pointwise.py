@@ -175,7 +175,7 @@ class Pointwise(LLMReranker, Scorer):
         Raises:
             LLMError: a hit has none; who keeps scores must not keep a guess.
         """
-        found = [score for of_query in self._found(queries, run) for score in of_query]
+        found = self.told(queries, run)
         told = [score for score in found if score is not None]
         if len(told) < len(found):
             raise LLMError(

@@ -144,8 +144,12 @@ class LLMReranker(Asking, Reranker):
         read = run.top(self.depth)
         return self._as_told(queries, read) if self.as_told else self._placed(queries, read)
 
+    def told(self, queries: Sequence[Query], run: Run) -> list[float | None]:
+        """Return the score of each hit of a run; None where there was no readable answer."""
+        return [score for of_query in self._found(queries, run) for score in of_query]
+
     def _as_told(self, queries: Sequence[Query], read: Run) -> Run:
-        found = [score for of_query in self._found(queries, read) for score in of_query]
+        found = self.told(queries, read)
         told = read.select(np.array([score is not None for score in found], dtype=bool))
         scores = np.array([score for score in found if score is not None], dtype=np.float32)
         return Run.ranked(

@@ -16,10 +16,10 @@ from limbeck.errors import TrainingError, UsageError
 if TYPE_CHECKING:
     from limbeck.pipeline import Node
     from limbeck.spec.spec import Spec
+    from limbeck.training.asking import Asked
     from limbeck.training.labels import Labels
     from limbeck.training.lesson import Lesson
     from limbeck.training.retention import Retention
-    from limbeck.training.teaching import Asked
 
 __all__ = ["distill", "teach"]
 
@@ -60,23 +60,24 @@ def teach(
     from limbeck.spec.spec import Spec
     from limbeck.spec.tapes import with_cassettes
     from limbeck.training.agreement import agreement
+    from limbeck.training.asking import asked
     from limbeck.training.diagnostics import certainty
     from limbeck.training.labels_page import render_labels
-    from limbeck.training.teaching import asked, taught
+    from limbeck.training.teaching import taught
 
     read = with_cassettes(Spec.load(spec, changes, section="teach"), out / "tapes")
     lesson = _lesson(read, spec)
     corpus = Corpus.load(data)
+    people = judged_in and Dataset.load(data, judged_in, corpus=corpus).qrels
     with closing(read), noted():
         given = asked(lesson, data, corpus, out)
         labels = taught(lesson, given, corpus, out)
     sure = certainty(labels)
     agreed = None
-    if judged_in is not None:
-        qrels = Dataset.load(data, judged_in, corpus=corpus).qrels
+    if people:
         said = {query_id: dict(hits) for query_id, hits in labels.candidates.items()}
         least = _relevant_from(labels, at) if labels_at is None else labels_at
-        agreed = agreement(said, qrels, at=at, labels_at=least)
+        agreed = agreement(said, people, at=at, labels_at=least)
     write_atomically(out / "labels.html", render_labels(labels, given, sure, agreed))
     told = _told(labels, given) | {"certainty": dict(sure)}
     if agreed is not None:

@@ -14,10 +14,6 @@ from limbeck.types import Qrels
 __all__ = ["Agreement", "agreement"]
 
 
-_TOLD_APART = 0.01
-"""What an LLM reranker may add to equal grades, to keep their order."""
-
-
 @dataclass(frozen=True)
 class Agreement:
     """Of the pairs of query and document that both have judged.
@@ -82,11 +78,10 @@ def agreement(
 
 def _kappa_graded(said: NDArray[np.float64], judged: NDArray[np.float64]) -> float | None:
     """Return the kappa of grades, counted from the lowest one; None where labels are none."""
-    grades = np.rint(said)
-    if np.abs(said - grades).max() > _TOLD_APART:
+    if (said != np.rint(said)).any():
         return None
-    lowest = min(grades.min(), judged.min())
-    return _kappa((grades - lowest).astype(np.int64), (judged - lowest).astype(np.int64))
+    lowest = min(said.min(), judged.min())
+    return _kappa((said - lowest).astype(np.int64), (judged - lowest).astype(np.int64))
 
 
 def _kappa(said: NDArray[np.int64], judged: NDArray[np.int64]) -> float | None:

@@ -19,6 +19,7 @@ from limbeck.retrieval.colbert import ColBERT
 from limbeck.retrieval.cross_encoder import CrossEncoder
 from limbeck.retrieval.dense import Dense
 from limbeck.retrieval.splade import Splade
+from limbeck.training.asking import Asked, asked
 from limbeck.training.diagnostics import certainty
 from limbeck.training.export import export_onnx
 from limbeck.training.folders import Folders
@@ -30,7 +31,7 @@ from limbeck.training.objectives.adam import Adam
 from limbeck.training.recipe import Recipe
 from limbeck.training.retention import BASE, EXPORTED, STUDENT, TEACHER, Lessons, Retention
 from limbeck.training.retention_page import render_card
-from limbeck.training.teaching import Asked, asked, taught
+from limbeck.training.teaching import taught
 
 __all__ = ["distilled", "student_node", "with_student"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from limbeck.eval.charts import histograms
 from limbeck.eval.page import page_template
 from limbeck.training.agreement import Agreement
+from limbeck.training.asking import Asked
 from limbeck.training.diagnostics import groups
 from limbeck.training.labels import Labels
-from limbeck.training.teaching import Asked
 
 __all__ = ["render_labels"]
 

@@ -1,4 +1,4 @@
-"""A saved encoder in the words that servers read, text-embeddings-inference and vLLM among them.
+"""A saved encoder in the words that servers read: vLLM was tried, others by their documentation.
 
 From version 6 on sentence-transformers writes one key for the pooling, modules by their new places,
 and the length of inputs in the tokenizer alone. A server that knows the older words takes another

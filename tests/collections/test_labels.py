@@ -8,9 +8,10 @@ from limbeck import RecordedRun
 from limbeck.corpus import Corpus
 from limbeck.eval.datasets import Dataset
 from limbeck.training.agreement import agreement
+from limbeck.training.asking import asked
 from limbeck.training.lesson import Lesson
 from limbeck.training.questions import Split
-from limbeck.training.teaching import asked, taught
+from limbeck.training.teaching import taught
 
 pytestmark = pytest.mark.collections
 

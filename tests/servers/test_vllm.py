@@ -18,9 +18,10 @@ from limbeck import BM25, Corpus, Doc2Query, HyDE, LameR, Listwise, Pointwise
 from limbeck.errors import LLMError, UsageError
 from limbeck.llm.model import LLM
 from limbeck.meter import metered
+from limbeck.training.asking import asked
 from limbeck.training.lesson import Lesson
 from limbeck.training.questions import Log, Written
-from limbeck.training.teaching import asked, taught
+from limbeck.training.teaching import taught
 from limbeck.types import Message
 from tests.llm.conftest import user
 from tests.servers.conftest import CONTEXT, ENGINE, KEY, TEXTS, failures

@@ -36,12 +36,6 @@ def test_scores_that_are_no_grades_are_compared_by_what_they_reach_alone():
     assert str(found) == "of 3 pairs 1.000 agree, kappa 1.000"
 
 
-def test_grades_that_were_told_apart_are_grades():
-    said = {"a": {"1": 3.0, "2": 1.0000005, "3": 2.0, "4": 0.0}, "b": {"5": 2.0000002}}
-    exact = {query: {d: round(v) for d, v in own.items()} for query, own in said.items()}
-    assert agreement(said, QRELS) == agreement(exact, QRELS)
-
-
 def test_where_both_say_the_same_of_all_there_is_no_kappa():
     found = agreement({"a": {"1": 1, "3": 1}}, QRELS)
     assert (found.share, found.kappa) == (1.0, None)

@@ -15,6 +15,7 @@ from limbeck.errors import UsageError
 from limbeck.meter import Usage
 from limbeck.retrieval.bm25 import BM25
 from limbeck.training import loop
+from limbeck.training.asking import asked
 from limbeck.training.batches import Batch
 from limbeck.training.dark import Dark
 from limbeck.training.examples import Examples
@@ -29,7 +30,7 @@ from limbeck.training.optimisers import Optimising
 from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe, Refresh, Watch
 from limbeck.training.refreshing import _bare
 from limbeck.training.students import ColBERTStudent, DenseStudent
-from limbeck.training.teaching import asked, taught
+from limbeck.training.teaching import taught
 from limbeck.types import Document, Query, Run
 from tests.training import world
 from tests.training.test_teaching import lesson

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import limbeck
-from limbeck import cli
 from limbeck.corpus import Corpus
 from limbeck.eval.datasets import Dataset
 from limbeck.spec.spec import Spec
 from limbeck.training.labels import Labels
+from tests.command import run
 
 SPEC = """
 limbeck: 1
@@ -34,15 +34,6 @@ def spec(tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text(SPEC)
     return path
-
-
-def run(capsys, *arguments):
-    try:
-        cli.main([str(argument) for argument in arguments])
-        status = 0
-    except SystemExit as done:
-        status = done.code or 0
-    return status, *capsys.readouterr()
 
 
 def test_check_says_what_teaching_may_cost(spec, capsys):
@@ -111,6 +102,9 @@ def test_agreement_with_people_is_told(folder, tmp_path, capsys):
     _, out, err = run(capsys, *given)
     assert err == ""
     assert out.count("agreement with train: of ") == 1
+    unknown = (*given[:4], "--out", tmp_path / "other", "--judged-in", "nosuch")
+    assert "its splits are dev, train" in run(capsys, *unknown)[2]
+    assert not (tmp_path / "other").exists(), "nobody was asked for nothing"
     told = json.loads(run(capsys, *given, "--at", 1, "--labels-at", 2, "--json")[1])["agreement"]
     assert told["share"] == 1.0
     assert "Agreement with people" in (tmp_path / "out" / "labels.html").read_text()

@@ -23,16 +23,18 @@ from limbeck.llm.request import Failed
 from limbeck.meter import Usage, charge, note
 from limbeck.pipeline import Reranker
 from limbeck.retrieval.bm25 import BM25
+from limbeck.retrieval.cutoff import Cutoff
 from limbeck.retrieval.expansion import Expander, Written
 from limbeck.retrieval.recorded_run import RecordedRun
 from limbeck.retrieval.scorer import Scorer
 from limbeck.training import teaching
+from limbeck.training.asking import asked
 from limbeck.training.dark import Dark
 from limbeck.training.examples import Examples
 from limbeck.training.lesson import Lesson
 from limbeck.training.questions import Log, Sentences, Split, Titles
 from limbeck.training.questions import Written as WrittenQueries
-from limbeck.training.teaching import asked, taught
+from limbeck.training.teaching import taught
 from limbeck.types import Query, Run
 
 TAUGHT = 47
@@ -192,6 +194,16 @@ def test_only_what_a_teacher_sorted_is_labelled(folder, tmp_path):
     asking = lesson(teacher=Pairwise(llm, best=3), queries=(Split(n=2),))
     labels = made(folder, tmp_path, asking)
     assert np.diff(labels.run.bounds).tolist() == [3, 3]
+
+
+def test_inside_a_pipeline_an_llm_leaves_all_hits_to_what_comes_next(folder, tmp_path):
+    """Of hits that it did not sort a pipeline has an order too, by which it is measured."""
+    llm = LLM("scripted:x", replies=("A",))
+    sorting = BM25(k=5) >> Pairwise(llm, best=3)
+    for teacher, n_labels in ((sorting, 3), (sorting >> Cutoff(drop=1.0), 5)):
+        asking = lesson(teacher=teacher, candidates=None, queries=(Split(n=2),))
+        labels = made(folder, tmp_path / str(n_labels), asking)
+        assert np.diff(labels.run.bounds).tolist() == [n_labels] * 2
 
 
 def test_labels_of_nothing_are_refused(folder, tmp_path):
