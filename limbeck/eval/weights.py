@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,13 @@ class Weighed:
     tried: Mapping[float, float]
 
 
-def weighed(fuse: Fuse, dataset: Dataset, *, measure: str = "nDCG@10") -> Weighed:
+def weighed(
+    fuse: Fuse,
+    dataset: Dataset,
+    *,
+    measure: str = "nDCG@10",
+    runs: Sequence[Run] | None = None,
+) -> Weighed:
     """Find the weights of a linear fusion of two branches on a dataset's queries.
 
     Scores that are normalised get weights 1 - a and a, a from .05 to .95. Scores as they are get 1
@@ -45,6 +51,7 @@ def weighed(fuse: Fuse, dataset: Dataset, *, measure: str = "nDCG@10") -> Weighe
         fuse: of two branches; its own weights do not matter.
         dataset: of a dev split, or of training queries.
         measure: what is to be highest on average.
+        runs: of the branches, where they were run already.
 
     Raises:
         UsageError: the fusion is another one.
@@ -54,7 +61,8 @@ def weighed(fuse: Fuse, dataset: Dataset, *, measure: str = "nDCG@10") -> Weighe
             f"weights are found for a linear fusion of 2 branches; got {fuse.method} of "
             f"{len(fuse.of)}; give Fuse([a, b], method='linear', normalise=...)"
         )
-    runs: list[Run] = [branch.bind(dataset.corpus)(dataset.queries) for branch in fuse.of]
+    if runs is None:
+        runs = [branch.bind(dataset.corpus)(dataset.queries) for branch in fuse.of]
     tried: dict[float, float] = {}
     candidates: dict[float, Fuse] = {}
     for weights in _pairs(fuse, runs):
@@ -65,7 +73,7 @@ def weighed(fuse: Fuse, dataset: Dataset, *, measure: str = "nDCG@10") -> Weighe
     return Weighed(candidates[best], dict(sorted(tried.items())))
 
 
-def _pairs(fuse: Fuse, runs: list[Run]) -> list[tuple[float, float]]:
+def _pairs(fuse: Fuse, runs: Sequence[Run]) -> list[tuple[float, float]]:
     if fuse.normalise in {"minmax", "zscore"}:
         return [(1.0 - share, share) for share in _SHARES]
     first, second = (_spread(run) for run in runs)

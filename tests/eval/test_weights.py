@@ -71,6 +71,13 @@ def test_the_weight_fits_scores_of_any_scale(factor):
     assert tried[0][1] < 1.0 == tried[-1][1], "the outermost were tried"
 
 
+def test_branches_that_were_run_are_not_run_again():
+    fuse = Fuse(legs(), method="linear", normalise="none")
+    runs = [leg.bind(dataset().corpus)(QUERIES) for leg in legs()]
+    other = Fuse([Stated(), Stated()], method="linear", normalise="none")
+    assert weighed(other, dataset(), runs=runs).tried == weighed(fuse, dataset()).tried
+
+
 def test_of_equal_ones_the_most_even_is_taken():
     found = weighed(Fuse(legs(), method="linear", normalise="minmax"), dataset())
     assert found.fuse.weights == pytest.approx((0.5, 0.5))
