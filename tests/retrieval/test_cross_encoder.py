@@ -350,6 +350,15 @@ def test_json_that_is_no_object_states_nothing(tmp_path) -> None:
     assert folders.input_length(tmp_path, None) == 512
 
 
+def test_more_tokens_than_an_earlier_training_had_may_be_asked_for(tmp_path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 512}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 128}))
+    assert folders.input_length(tmp_path, None) == 128
+    assert folders.input_length(tmp_path, 160) == 160
+    with pytest.raises(UsageError, match="max_tokens must be 512 or less"):
+        folders.input_length(tmp_path, 513)
+
+
 def test_positions_below_the_padding_tokens_are_of_no_use(tmp_path) -> None:
     """RoBERTa counts them from the padding token, so that 514 are 512; beyond is an IndexError."""
     config = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}

@@ -122,6 +122,9 @@ def _named_in(model: Path, size_bytes: int, changed_ns: int) -> tuple[str, ...]:
 def input_length(folder: Path, stated: int | None, name: str = "max_tokens") -> int:
     """Return the tokens that inputs of a model are cut to: as stated, else the model's own length.
 
+    The own length is what the tokenizer's settings say, such as that of an earlier training; more
+    may be asked for, up to the positions that the model has.
+
     Args:
         folder: the model's folder.
         stated: the length that is asked for.
@@ -135,13 +138,14 @@ def input_length(folder: Path, stated: int | None, name: str = "max_tokens") -> 
     if isinstance(positions, int) and config.get("model_type") in _COUNTED_FROM_PADDING:
         pad = config.get("pad_token_id")
         positions -= (1 if pad is None else pad) + 1  # null, as left out, is RoBERTa's own: 1
-    found = (read_json(folder / "tokenizer_config.json").get("model_max_length"), positions)
-    own = min((int(n) for n in found if isinstance(n, (int, float))), default=_COMMON_LENGTH)
-    if stated is not None and stated > own:
+    told = read_json(folder / "tokenizer_config.json").get("model_max_length")
+    found = [int(n) for n in (positions, told) if isinstance(n, (int, float))]
+    most = found[0] if found else _COMMON_LENGTH
+    if stated is not None and stated > most:
         raise UsageError(
-            f"{name} must be {own} or less for {folder}; got {stated}; give {name}={own}"
+            f"{name} must be {most} or less for {folder}; got {stated}; give {name}={most}"
         )
-    return stated or own
+    return stated or min(found, default=_COMMON_LENGTH)
 
 
 def require_length(folder: Path, stated: int | None) -> None:
