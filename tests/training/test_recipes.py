@@ -147,8 +147,8 @@ def test_a_path_in_the_file_stays_below_it(spec):
 
 
 def test_a_length_beyond_the_models_is_refused(base):
-    with pytest.raises(UsageError, match="document_tokens must be 256 or less"):
-        DenseStudent(base=str(base), document_tokens=257).load()
+    with pytest.raises(UsageError, match="document_tokens must be 258 or less"):
+        DenseStudent(base=str(base), document_tokens=259).load()
 
 
 def limbeck(

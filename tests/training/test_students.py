@@ -191,7 +191,7 @@ def test_lengths_prefixes_and_dropout_are_changed_where_they_are_asked_for(base,
     readers = [m for m in model.modules() if type(m).__name__ == "Transformer"]
     assert len(readers) == (2 if kind == "two towers" else 1)
     assert {each.model.config.hidden_dropout_prob for each in readers} == {0.25}
-    with pytest.raises(UsageError, match="query_tokens must be 256 or less"):
+    with pytest.raises(UsageError, match="query_tokens must be 258 or less"):
         cls(base=str(place), query_tokens=300).load()
 
 
