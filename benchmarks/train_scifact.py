@@ -63,7 +63,7 @@ class Settings:
 
 
 CHOSEN = {
-    "dense": Settings(rate=4e-5, epochs=3, n=1, tokens=256),
+    "dense": Settings(rate=4e-5, epochs=3, n=1, tokens=256, weight=43.0),
     "colbert": Settings(rate=6e-5, epochs=3, n=1, tokens=256),
     "cross-encoder": Settings(rate=1e-4, epochs=3, n=3, tokens=160, weight=0.4),
 }
