@@ -15,23 +15,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from trained import guarded, made, run_of, scores, tiny
+from trained import cross_encoder, guarded, made, run_of, scores, tiny
 
-from limbeck import BM25, Dense
+from limbeck import BM25, CrossEncoder, Dense
 from limbeck.corpus import Corpus
 from limbeck.eval.datasets import Dataset
-from limbeck.retrieval.cross_encoder import CrossEncoder as CrossEncoderNode
 from limbeck.training.asking import asked
 from limbeck.training.dark import Dark
 from limbeck.training.diagnostics import certainty
 from limbeck.training.labels import Labels
 from limbeck.training.lesson import Lesson
-from limbeck.training.objectives.cross_encoder import CrossEncoder
 from limbeck.training.objectives.dpr import DPR
 from limbeck.training.optimisers import Optimising
 from limbeck.training.questions import Split
 from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe
-from limbeck.training.students import CrossEncoderStudent, DenseStudent
+from limbeck.training.students import DenseStudent
 from limbeck.training.teaching import taught
 
 __all__ = ["DEPTH", "TAU", "Students", "options_of"]
@@ -68,24 +66,12 @@ class Students:
         )
         return made(recipe, self._folder, self._options.out / "warm-up")
 
-    def _teacher(self) -> Path:
-        recipe = Recipe(
-            objective=CrossEncoder(),
-            model=CrossEncoderStudent(base="minilm", max_tokens=96),
-            data=Data(dev=None),
-            negatives=dataclasses.replace(_FIRST, n=3),
-            batch=BatchSize(examples=16),
-            steps=200,
-            optimiser=Optimising(rate=5e-5),
-            precision="bf16",
-            save_every=10**6,
-        )
-        return made(recipe, self._folder, self._options.out / "teacher")
-
     def _labels(self, dark: Dark | None) -> Labels:
         corpus = Corpus.load(self._folder)
+        out = self._options.out / "teacher"
+        model = cross_encoder(self._folder, out, steps=200, max_tokens=96)
         lesson = Lesson(
-            teacher=CrossEncoderNode(str(self._teacher()), depth=200, arithmetic="bf16"),
+            teacher=CrossEncoder(model, depth=200, arithmetic="bf16"),
             candidates=Dense(encoder=str(self.warm), k=100),
             queries=(Split(n=self._options.queries),),
             depth=DEPTH,

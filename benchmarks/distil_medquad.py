@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from trained import guarded, made, row
+from trained import cross_encoder, guarded, made, row
 
 from limbeck import BM25, CrossEncoder, Dense, Experiment, Fuse
 from limbeck.corpus import Corpus
@@ -24,12 +24,11 @@ from limbeck.pipeline import Node
 from limbeck.training.asking import asked
 from limbeck.training.export import export_onnx
 from limbeck.training.lesson import Lesson
-from limbeck.training.objectives.cross_encoder import CrossEncoder as PairObjective
 from limbeck.training.objectives.distil import Distil
 from limbeck.training.optimisers import Optimising
 from limbeck.training.questions import Split
 from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe
-from limbeck.training.students import CrossEncoderStudent, DenseStudent
+from limbeck.training.students import DenseStudent
 from limbeck.training.teaching import taught
 
 _MEASURE = "nDCG@10"
@@ -41,17 +40,18 @@ def main() -> None:
     dataset = Dataset.load(options.folder, options.split)
     legs = [BM25(k=1000), Dense(encoder="minilm", k=1000)]
     hybrid = Fuse(legs, method="linear", normalise="minmax")
-    cross_encoder = CrossEncoder(str(_cross_encoder(options)), depth=100, arithmetic="bf16")
-    _teach(options, hybrid, cross_encoder)
+    model = cross_encoder(options.guarded, options.out / "teacher", steps=options.teacher_steps)
+    rerank = CrossEncoder(model, depth=100, arithmetic="bf16")
+    _teach(options, hybrid, rerank)
     pipelines: dict[str, Node] = {
-        "teacher": hybrid.top(100) >> cross_encoder,
+        "teacher": hybrid.top(100) >> rerank,
         "base": Dense(encoder="minilm", k=100),
     }
     for seed in options.seeds:
-        model = made(_recipe(options, seed), options.guarded, options.out / f"student{seed}")
+        student = made(_recipe(options, seed), options.guarded, options.out / f"student{seed}")
         exported = options.out / f"exported{seed}"
         if not exported.is_dir():
-            export_onnx(model, exported)
+            export_onnx(student, exported)
         pipelines[f"student {seed}"] = Dense(encoder=str(exported), k=100)
     report = Experiment(
         pipelines, [dataset], measures=(_MEASURE,), out=options.out / f"report-{options.split}"
@@ -68,21 +68,6 @@ def main() -> None:
     print(row("nDCG@10", [score[name] for name in students], {}))
     print(row("retention", [score[name] / score["teacher"] for name in students], {}))
     print(row("times faster", [ms["teacher"] / ms[name] for name in students], {}))
-
-
-def _cross_encoder(options: argparse.Namespace) -> Path:
-    recipe = Recipe(
-        objective=PairObjective(),
-        model=CrossEncoderStudent(base="minilm", max_tokens=128),
-        data=Data(dev=None),
-        negatives=Negatives(of=BM25(k=110), depth=100, kept=30, n=3),
-        batch=BatchSize(examples=16),
-        steps=options.teacher_steps,
-        optimiser=Optimising(rate=5e-5),
-        precision="bf16",
-        save_every=10**6,
-    )
-    return made(recipe, options.guarded, options.out / "teacher")
 
 
 def _teach(options: argparse.Namespace, candidates: Node, teacher: Node) -> None:

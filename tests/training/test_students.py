@@ -146,6 +146,7 @@ def test_a_cross_encoder_goes_on_with_its_head_and_its_length(folder, base, tmp_
     shorter = CrossEncoderStudent(base=str(base), max_tokens=20)
     first = run(shorter, folder, tmp_path / "a", CrossEncoder()).model
     assert CrossEncoderStudent(base=str(first)).load().max_seq_length == 20
+    assert CrossEncoderStudent(base=str(first), max_tokens=40).load().max_seq_length == 40
     student = CrossEncoderStudent(base=str(first))
     second = run(student, folder, tmp_path / "b", CrossEncoder(), optimiser=NO_STEP).model
     pairs = [("ask1", text) for text in TEXTS]
@@ -179,15 +180,22 @@ def test_what_a_trained_model_is_not_is_refused(base, tmp_path, name):
         cls(base=str(tmp_path), **asked).load()
 
 
+def read_at_most(model) -> list[int]:
+    """Return how many tokens of a long query and of a long document a model reads."""
+    text = " ".join(["tell1"] * 40)
+    made = [model.preprocess([text], task=side) for side in ("query", "document")]
+    return [each["input_ids"].shape[1] for each in made]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_lengths_prefixes_and_dropout_are_changed_where_they_are_asked_for(base, tmp_path, kind):
     cls, shape, _ = KINDS[kind]
     place = saved(cls(base=str(base), **shape), tmp_path / "m")
-    lengths = {"query_tokens": 6, "document_tokens": 5}
-    model = cls(base=str(place), dropout=0.25, **lengths).load()
-    sides = ("query", "document")
-    made = [model.preprocess([" ".join(["tell1"] * 40)], task=side) for side in sides]
-    assert [each["input_ids"].shape[1] for each in made] == [6, 5]
+    model = cls(base=str(place), dropout=0.25, query_tokens=6, document_tokens=5).load()
+    assert read_at_most(model) == [6, 5]
+    model.save_pretrained(str(tmp_path / "short"), create_model_card=False)
+    longer = cls(base=str(tmp_path / "short"), query_tokens=9, document_tokens=30)
+    assert read_at_most(longer.load()) == [9, 30]
     readers = [m for m in model.modules() if type(m).__name__ == "Transformer"]
     assert len(readers) == (2 if kind == "two towers" else 1)
     assert {each.model.config.hidden_dropout_prob for each in readers} == {0.25}
