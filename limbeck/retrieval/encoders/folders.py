@@ -54,6 +54,8 @@ _COUNTED_FROM_PADDING = frozenset({"camembert", "longformer", "mpnet", "roberta"
 """Models whose first position is the one behind the padding token's: 512 of 514 are of use."""
 
 
+_INSTEAD = "look at the name, or fetch the model while online and give its folder"
+
 _HUB_NAME = re.compile(r"(\b[\w.-]+\b/)?\b[\w.-]+\b", re.ASCII)
 """What `huggingface_hub` takes for a name, but for doubled dots and dashes."""
 
@@ -261,21 +263,22 @@ def local_folder(name: str) -> Path | None:
     return None
 
 
-def model_folder(name: str, *, built_in: str | None = None) -> ModelFolder:
+def model_folder(name: str, *, built_in: str | None = None, instead: str = _INSTEAD) -> ModelFolder:
     """Return the folder of a model: the path itself, else a snapshot of the hub.
 
     Args:
         name: of the model.
         built_in: a name that needs neither, where there is one, for messages.
+        instead: what to do where the hub does not give it, for messages.
 
     Raises:
         ArtifactError: the folder holds no model, or the hub does not give it.
     """
-    folder = local_folder(name) or _from_hub(name, built_in)
+    folder = local_folder(name) or _from_hub(name, built_in, instead)
     return ModelFolder(folder, folder_digest(folder))
 
 
-def _from_hub(name: str, built_in: str | None) -> Path:
+def _from_hub(name: str, built_in: str | None, instead: str) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     try:
@@ -284,8 +287,7 @@ def _from_hub(name: str, built_in: str | None) -> Path:
         known = "" if built_in is None else f", or {built_in!r}"
         raise ArtifactError(
             f"a model must be a folder, or a name on the Hugging Face hub{known}; {name!r} is no "
-            f"folder here, and {_why(error)}; look at the name, or fetch the model while online "
-            "and give its folder"
+            f"folder here, and {_why(error)}; {instead}"
         ) from error
 
 

