@@ -21,7 +21,8 @@ import signal
 import subprocess
 import sys
 from functools import partial
-from threading import Event, Thread
+from queue import SimpleQueue
+from threading import Thread
 
 __all__ = ["keep"]
 
@@ -30,9 +31,9 @@ _PR_SET_PDEATHSIG = 1
 
 def keep(grace_s: float, command: list[str]) -> int:
     """Run a command until it ends or is to end, and return its exit status."""
-    over = Event()
+    over: SimpleQueue[None] = SimpleQueue()  # an Event's lock may be held when a signal sets it
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: over.set())
+        signal.signal(number, lambda *_: over.put(None))
     child = subprocess.Popen(  # noqa: S603
         command,
         stdin=subprocess.DEVNULL,
@@ -43,7 +44,7 @@ def keep(grace_s: float, command: list[str]) -> int:
         os.write(0, b"%d\n" % child.pid)
     Thread(target=_when_closed, args=(over,), daemon=True).start()
     Thread(target=_when_ended, args=(child, over), daemon=True).start()
-    over.wait()
+    over.get()
     if child.poll() is None:
         child.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -68,16 +69,16 @@ def _line() -> bytes:
     return line
 
 
-def _when_closed(over: Event) -> None:
+def _when_closed(over: SimpleQueue[None]) -> None:
     with contextlib.suppress(OSError):
         while os.read(0, 1024):
             pass
-    over.set()
+    over.put(None)
 
 
-def _when_ended(child: subprocess.Popen[bytes], over: Event) -> None:
+def _when_ended(child: subprocess.Popen[bytes], over: SimpleQueue[None]) -> None:
     child.wait()
-    over.set()
+    over.put(None)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 import sys
-from threading import Event
+from queue import SimpleQueue
 
 from limbeck.errors import LimbeckError
 from limbeck.llm.llamacpp import serve_gguf
@@ -24,9 +24,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--context-length", type=int, required=True)
     parser.add_argument("--slots", type=int, required=True)
     options = parser.parse_args(arguments)
-    over = Event()
+    over: SimpleQueue[None] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: over.set())
+        signal.signal(number, lambda *_: over.put(None))
     try:
         server = serve_gguf(
             options.model,
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
     except LimbeckError as error:
         sys.exit(f"Error: {error}")
-    over.wait()
+    over.get()
     del server
 
 
