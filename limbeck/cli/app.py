@@ -41,8 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         root.main(args=given, prog_name="limbeck", standalone_mode=False, obj=given)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"limbeck: {one_line(error.format_message())}{_where_told(error)}", err=True)
         sys.exit(error.exit_code)
     except click.Abort:
         click.echo("limbeck: stopped; the same command goes on where it was", err=True)
@@ -55,6 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LimbeckError as error:
         click.echo(f"limbeck: {one_line(error)}", err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+def _where_told(error: click.ClickException) -> str:
+    """Return where the options stand of the command that was called wrongly."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f" See {context.command_path} --help" if context else ""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

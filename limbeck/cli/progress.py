@@ -17,6 +17,9 @@ __all__ = ["shown_progress"]
 _EVERY_S = 30.0
 """Between two lines: a log of an hour holds a hundred of them."""
 
+_FIRST_S = 5.0
+"""Until work of one kind is told of at first."""
+
 
 @contextmanager
 def shown_progress() -> Iterator[None]:
@@ -27,16 +30,15 @@ def shown_progress() -> Iterator[None]:
 
 @contextmanager
 def _lines() -> Iterator[None]:
-    told_at = time.monotonic()
     began: dict[str, tuple[float, int]] = {}
+    due: dict[str, float] = {}
 
     def listen(label: str, done: int, total: int, remark: str) -> None:
-        nonlocal told_at
         now = time.monotonic()
         if label not in began or done == 0:
             began[label] = (now, done)
-        if now - told_at >= _EVERY_S:
-            told_at = now
+        if now >= due.setdefault(label, now + _FIRST_S):
+            due[label] = now + _EVERY_S
             since, before = began[label]
             left = _left(done - before, total - before, now - since)
             said = f", {remark}" if remark else ""

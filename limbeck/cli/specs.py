@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from limbeck.cli.app import closing, noted, one_line, root, with_progress
-from limbeck.cli.options import JSON
+from limbeck.cli.options import JSON, is_mini
 from limbeck.errors import LLMError
 
 if TYPE_CHECKING:
@@ -385,7 +385,7 @@ def _names(listed: str) -> list[str]:
 def _dataset(name: str, split: str, exclude_same_id: bool | None) -> Dataset:  # noqa: FBT001
     from limbeck.eval.datasets import Dataset
 
-    if _is_mini(name):
+    if is_mini(name):
         return Dataset.mini(split, exclude_same_id=bool(exclude_same_id))
     return Dataset.load(name, split, exclude_same_id=exclude_same_id)
 
@@ -394,11 +394,7 @@ def _corpus(name: str) -> Corpus:
     from limbeck.corpus import Corpus
     from limbeck.eval.datasets import Dataset
 
-    return Dataset.mini().corpus if _is_mini(name) else Corpus.load(name)
-
-
-def _is_mini(name: str) -> bool:
-    return name == "mini" and not Path(name).exists()
+    return Dataset.mini().corpus if is_mini(name) else Corpus.load(name)
 
 
 def _print(renderable: Any) -> None:

@@ -19,7 +19,11 @@ from limbeck.progress import listening
 __all__ = ["export", "train"]
 
 
-@root.command("train")
+_RECIPES = files("limbeck.training") / "recipes"
+_OURS = sorted(file.name.removesuffix(".yaml") for file in _RECIPES.iterdir())
+
+
+@root.command("train", epilog=f"Our recipes: {', '.join(_OURS)}.")
 @click.argument("recipe")
 @CHANGES
 @DATA
@@ -37,7 +41,7 @@ def train(
 
     KEY=VALUE changes a parameter of that section, as optimiser.rate=1e-5 or model.base=minilm. The
     model is written to OUT/model. A run that was stopped goes on when the same command is given
-    again.
+    again. `limbeck train fine-tune --data beir/scifact --out scifact` is an example.
     """
     from limbeck.retrieval.encoders.folders import require_torch
     from limbeck.spec.spec import Spec
@@ -68,7 +72,7 @@ def train(
 
 
 @root.command("export")
-@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("model", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--precision",
@@ -82,10 +86,20 @@ def export(model: Path, out: Path, precision: Literal["int8", "fp32"]) -> None:
     from limbeck.retrieval.encoders.folders import require_torch
 
     require_torch("export", extra="training")
+    _require_model(model)
     from limbeck.training.export import export_onnx
 
     told = export_onnx(model, out, precision=precision)
     click.echo(f"{out}: {precision}, cosine to its source {told['least_cosine']:.4f} at least")
+
+
+def _require_model(folder: Path) -> None:
+    """Raise UsageError where there is no folder of a model, and say what there is."""
+    if folder.is_dir():
+        return
+    unfinished = (folder.parent / "run.json").is_file()
+    came = "the run there has not ended; train on" if unfinished else "there is none; give another"
+    raise UsageError(f"{folder} must be the folder of a model; {came}")
 
 
 def _shipped(name: str) -> Traversable:
@@ -94,11 +108,11 @@ def _shipped(name: str) -> Traversable:
     Raises:
         UsageError: there is none of that name.
     """
-    folder = files("limbeck.training") / "recipes"
-    known = sorted(file.name.removesuffix(".yaml") for file in folder.iterdir())
-    if name not in known:
+    if name not in _OURS:
+        from limbeck.spec.findings import near
+
         raise UsageError(
-            f"a recipe must be a file, or one of {', '.join(known)}; got {name!r}; "
-            "give the right path"
+            f"a recipe must be a file, or one of {', '.join(_OURS)}; got {name!r}; "
+            f"{near(name, _OURS)}"
         )
-    return folder.joinpath(f"{name}.yaml")
+    return _RECIPES.joinpath(f"{name}.yaml")

@@ -20,7 +20,7 @@ from limbeck.fingerprint import fingerprint
 from limbeck.trec import read_qrels
 from limbeck.types import Qrels, Query
 
-__all__ = ["EXCLUDES_SAME_ID", "MANIFESTS", "Dataset", "read_queries"]
+__all__ = ["EXCLUDES_SAME_ID", "MANIFESTS", "MINI", "Dataset", "read_queries", "splits"]
 
 EXCLUDES_SAME_ID = frozenset({"arguana", "quora"})
 """Collections whose queries are documents of their own corpus, under the same ids."""
@@ -28,7 +28,8 @@ EXCLUDES_SAME_ID = frozenset({"arguana", "quora"})
 MANIFESTS = ("limbeck.yaml", "limbeck.json")
 """Names of the manifest file in a collection's folder: `exclude_same_id: true`."""
 
-_MINI = Path(__file__).parent / "mini"
+MINI = Path(__file__).parent / "mini"
+"""The folder of the collection that comes with Limbeck."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ class Dataset:
     @staticmethod
     def mini(split: str = "test", *, exclude_same_id: bool = False) -> Dataset:
         """Return the mini collection that comes with Limbeck."""
-        return replace(Dataset.load(_MINI, split, exclude_same_id=exclude_same_id), name="mini")
+        return replace(Dataset.load(MINI, split, exclude_same_id=exclude_same_id), name="mini")
 
     @staticmethod
     def joined(
@@ -219,9 +220,14 @@ def _qrels_file(folder: Path, split: str) -> Path:
     for file in (folder / "qrels" / f"{split}.tsv", folder / "qrels" / f"{split}.tsv.gz"):
         if file.is_file():
             return file
-    names = sorted({file.name.split(".tsv")[0] for file in (folder / "qrels").glob("*.tsv*")})
+    names = splits(folder)
     there = f"its splits are {', '.join(names)}" if names else "it has no qrels"
     raise DataError(f"{folder} must have qrels/{split}.tsv; {there}; name a split that is there")
+
+
+def splits(folder: Path) -> list[str]:
+    """Return the names of the splits that a BEIR folder has qrels of."""
+    return sorted({file.name.split(".tsv")[0] for file in (folder / "qrels").glob("*.tsv*")})
 
 
 def read_queries(path: Path) -> list[Query]:

@@ -16,10 +16,18 @@ from limbeck.types import Document, Documents
 __all__ = ["embed"]
 
 
-def embed(corpus: Documents, rows: Sequence[int], encoder: Encoder) -> NDArray[np.float32]:
+def embed(
+    corpus: Documents, rows: Sequence[int], encoder: Encoder, *, label: str = "encoding documents"
+) -> NDArray[np.float32]:
     """Return the vectors of some rows of a corpus, shape (len(rows), dim).
 
     Those that no earlier call has left in the cache are encoded.
+
+    Args:
+        corpus: documents.
+        rows: which of them.
+        encoder: what reads them.
+        label: of the work, for a progress bar.
 
     Raises:
         ArtifactError: the disk is full; the vectors written so far stay.
@@ -40,5 +48,5 @@ def embed(corpus: Documents, rows: Sequence[int], encoder: Encoder) -> NDArray[n
         return np.zeros((0, encoder.dim), dtype=np.float32)
     vector = np.dtype(("<f4", (encoder.dim,)))
     store = Store(cache_folder("embeddings", encoder.document_fingerprint), vector)
-    found = remembered(store, corpus, rows, vectors_of, label="encoding documents")
+    found = remembered(store, corpus, rows, vectors_of, label=label)
     return np.asarray(found.rows[found.starts], dtype=np.float32)

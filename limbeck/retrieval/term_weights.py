@@ -19,10 +19,18 @@ __all__ = ["term_weights"]
 _ROW = np.dtype([("term", "<i4"), ("weight", "<f4")])
 
 
-def term_weights(corpus: Corpus, rows: Sequence[int], encoder: SparseEncoder) -> SparseVectors:
+def term_weights(
+    corpus: Corpus, rows: Sequence[int], encoder: SparseEncoder, *, label: str
+) -> SparseVectors:
     """Return the weights of some rows of a corpus.
 
     Those that no earlier call has left in the cache are encoded.
+
+    Args:
+        corpus: documents.
+        rows: which of them.
+        encoder: what reads them.
+        label: of the work, for a progress bar.
 
     Raises:
         ArtifactError: the disk is full; the weights written so far stay.
@@ -44,7 +52,7 @@ def term_weights(corpus: Corpus, rows: Sequence[int], encoder: SparseEncoder) ->
     if not rows:
         return SparseVectors.of([])
     store = Store(cache_folder("term-weights", encoder.document_fingerprint), _ROW)
-    found = remembered(store, corpus, rows, records_of, label="encoding documents")
+    found = remembered(store, corpus, rows, records_of, label=label)
     bounds, records = found.packed()
     terms, weights = (np.ascontiguousarray(records[name]) for name in ("term", "weight"))
     return SparseVectors(bounds, terms, weights)

@@ -9,7 +9,7 @@ import yaml
 
 from limbeck.errors import Problem, SpecError
 
-__all__ = ["BY_HAND", "Entry", "parse"]
+__all__ = ["BY_HAND", "Entry", "by_hand", "parse"]
 
 BY_HAND = 0
 """The line of what was given on the command line; it may name any path, as its giver may."""
@@ -32,6 +32,14 @@ class Entry:
         if isinstance(self.value, dict):
             return {key: entry.plain() for key, entry in self.value.items()}
         return self.value
+
+
+def by_hand(entry: Entry) -> bool:
+    """Return whether a value, or a part of it, was given on the command line."""
+    held = entry.value
+    if isinstance(held, dict):
+        held = list(held.values())
+    return entry.line == BY_HAND or (isinstance(held, list) and any(map(by_hand, held)))
 
 
 def parse(text: str, *, name: str) -> Entry:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from limbeck.errors import LimbeckError
 from limbeck.pipeline import Node
-from limbeck.spec.document import BY_HAND, Entry
+from limbeck.spec.document import BY_HAND, Entry, by_hand
 from limbeck.spec.findings import Findings, Refused, near
 from limbeck.spec.models import MODEL_FIELDS, found, found_anywhere
 from limbeck.spec.spec import parameters
@@ -77,7 +77,8 @@ class Fields:
         try:
             return cls(**given) if base is None else dataclasses.replace(base, **given)  # type: ignore[type-var]
         except LimbeckError as error:
-            raise self._findings.refused(place, entry, str(error)) from None
+            blamed = Entry(None, BY_HAND) if any(map(by_hand, values.values())) else entry
+            raise self._findings.refused(place, blamed, str(error)) from None
 
     def _take(
         self, given: dict[str, object], name: str, entry: Entry, hint: Any, place: str

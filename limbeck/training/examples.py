@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError
-from limbeck.eval.datasets import Dataset
+from limbeck.eval.datasets import Dataset, splits
 from limbeck.meter import note
 from limbeck.passages import documents_of, passages, spans_of
 from limbeck.retrieval.bm25 import BM25
@@ -67,6 +67,7 @@ class Examples:
         Raises:
             DataError: a split is missing, or no query has a positive in the corpus.
         """
+        _require_split(folder, split)
         whole = Dataset.load(folder, split)
         held_out: set[str] = set()
         watched: Dataset | None = None
@@ -89,7 +90,10 @@ class Examples:
         found = [(q, _positives(q, dataset.qrels, dataset.corpus)) for q in dataset.queries]
         held = [(query, rows) for query, rows in found if len(rows)]
         if n_without := len(found) - len(held):
-            note("query not trained on: none of its positives is in the corpus", n_without)
+            note(
+                "a query is not trained on: no document that it asks for is in the corpus",
+                n_without,
+            )
         if not held:
             raise DataError(
                 f"{dataset.name}, split {dataset.split!r}, must have queries with a relevant "
@@ -255,6 +259,17 @@ def _held_out(labels: Labels, query_ids: set[str], name: str) -> Dataset:
     return Dataset(name, labels.texts.corpus, queries, qrels, split="held out")
 
 
+def _require_split(folder: Path, split: str) -> None:
+    """Refuse a collection without the split that is trained on."""
+    names = splits(folder)
+    if split not in names:
+        there = f"its splits are {', '.join(names)}" if names else "it has no qrels"
+        raise DataError(
+            f"{folder} must have training queries, qrels/{split}.tsv; {there}; name theirs as "
+            "data.split, which is not the one you test on, or let `limbeck teach` make some"
+        )
+
+
 def _require_apart(trained: Sequence[Query], what: str, watched: Dataset) -> None:
     """Refuse a dev split that shares queries with what is trained on; note equal texts."""
     texts = {_folded(query) for query in watched.queries}
@@ -286,7 +301,7 @@ def _like(queries: Sequence[Query], held_out: set[str]) -> set[str]:
     others = (query for query in queries if query.query_id not in held_out)
     found = {leak.query.query_id for leak in LeakGuard({"dev": apart}).leaks(others)}
     if found:
-        note("query not trained on: it is like one that is held out for dev", len(found))
+        note("a query is not trained on: it is like one that is held out for dev", len(found))
     return found
 
 

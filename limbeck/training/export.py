@@ -8,8 +8,11 @@ own float vectors to .94 on average; in blocks it stays at .999 (benchmarks/expo
 
 from __future__ import annotations
 
+import logging
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,8 +156,7 @@ def _trace(transformer: Any, file: Path) -> None:
         given["token_type_ids"] = torch.zeros(2, 8, dtype=torch.int64)
     batch, tokens = (torch.export.Dim(name, max=_MOST) for name in ("batch", "tokens"))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             made = torch.onnx.export(
                 _states(transformer),
                 (),
@@ -172,6 +174,20 @@ def _trace(transformer: Any, file: Path) -> None:
         ) from error
     assert made is not None
     made.save(str(file))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from telling which packages it would have more operators with."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def _states(transformer: Any) -> Any:

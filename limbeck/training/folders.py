@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,16 @@ def alone(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        _remove_unused(out)
         lock.release()
+
+
+def _remove_unused(out: Path) -> None:
+    """Remove a folder in which a run did not even begin."""
+    if {held.name for held in out.iterdir()} == {_LOCK}:
+        with suppress(OSError):  # another process is waiting there already
+            (out / _LOCK).unlink()
+            out.rmdir()
 
 
 def claim(folders: Folders, identity: str) -> None:

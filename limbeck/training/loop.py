@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from limbeck.errors import TrainingError
-from limbeck.progress import teller
+from limbeck.progress import announcer, teller
 from limbeck.training import checkpoint
 from limbeck.training.batches import Batch
 from limbeck.training.card import Trained
@@ -33,6 +33,8 @@ __all__ = ["train"]
 
 _KEPT = 2
 _TOLD_EVERY = 10
+_FIRST_SAVED = 10
+"""What was not saved is lost where a process is killed; what came before the first step, too."""
 
 
 def train(recipe: Recipe, folder: Path, out: Path) -> Trained:
@@ -92,6 +94,7 @@ class _At:
 def _loop(job: Job, at: _At, refresher: Refresher, stopped: threading.Event) -> None:
     watch = job.recipe.watch
     since, tokens = time.perf_counter(), 0
+    teller()("training", at.step, job.n_steps, "")
     while not at.is_over(job.n_steps):
         with _within_memory(f"step {at.step + 1}", job):
             refresher.refresh(at.step)
@@ -108,10 +111,14 @@ def _loop(job: Job, at: _At, refresher: Refresher, stopped: threading.Event) -> 
                 _look(job, at, watch)
             since += time.perf_counter() - looked_at
         is_stopped = bool(job.ranks.agreed(int(stopped.is_set())))
-        if is_stopped or at.is_over(job.n_steps) or at.step % job.recipe.save_every == 0:
+        if is_stopped or at.is_over(job.n_steps) or _is_saved(at.step, job.recipe.save_every):
             _save(job, at)
         if is_stopped:
             raise KeyboardInterrupt
+
+
+def _is_saved(step: int, every: int) -> bool:
+    return step == _FIRST_SAVED or step % every == 0
 
 
 class _Step(NamedTuple):
@@ -213,8 +220,16 @@ def _set_rate(job: Job, step: int) -> float:
 
 def _tell(job: Job, step: int, done: _Step, tokens: int, took_s: float) -> None:
     said = f"loss {done.loss:.3f}, {tokens / took_s:,.0f} tokens/s"
+    if looks := _looks_left(job, step):
+        said += f", looks at dev to come: {looks}"
     teller()("training", step, job.n_steps, said)
     _write(job, step, **done._asdict() | {"tokens": tokens, "seconds": took_s})
+
+
+def _looks_left(job: Job, step: int) -> int:
+    """Return how often the dev split will be looked at from a step on, the last one with it."""
+    watch = job.recipe.watch
+    return -(-job.n_steps // watch.every) - (step - 1) // watch.every if watch else 0
 
 
 def _write(job: Job, step: int, **numbers: float) -> None:
@@ -228,7 +243,11 @@ def _look(job: Job, at: _At, watch: Watch) -> None:
     began = time.perf_counter()
     score = job.ranks.agreed(job.watcher.score(job.student) if job.watcher else 0.0)
     _write(job, at.step, dev=score, dev_seconds=time.perf_counter() - began)
-    if at.best_score is None or score > at.best_score:
+    is_best = at.best_score is None or score > at.best_score
+    if job.leads:
+        so_far = ", the best so far" if is_best else f"; {at.best_score:.4f} is the best so far"
+        announcer()(f"step {at.step:,}: nDCG@10 {score:.4f} on dev{so_far}")
+    if is_best:
         at.best_score, at.best_step = score, at.step
         at.patience_left = watch.patience
         if job.leads:
@@ -276,6 +295,7 @@ def _restored(job: Job) -> _At:
         job.candidates.forget_from(at.step)
         checkpoint.keep(job.folders.best, at.best_steps)
     job.ranks.wait()
+    announcer()(_beginning(job, at))
     if held is None:
         if (version := job.candidates.newest()) is not None:
             job.feed.adopt(version)
@@ -287,6 +307,15 @@ def _restored(job: Job) -> _At:
     job.recipe.objective.load_state(held["objective"])
     job.feed.load_state(held["feed"])
     return at
+
+
+def _beginning(job: Job, at: _At) -> str:
+    """Return in words where a run begins."""
+    if at.is_over(job.n_steps):
+        return f"training was done after step {at.step:,}"
+    if at.step:
+        return f"training goes on from step {at.step:,} of {job.n_steps:,}"
+    return f"training begins: {job.n_steps:,} steps"
 
 
 @contextmanager

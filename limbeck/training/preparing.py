@@ -12,6 +12,7 @@ import torch
 from limbeck.corpus import Corpus
 from limbeck.errors import UsageError
 from limbeck.fingerprint import canonical_json, digest, fingerprint
+from limbeck.progress import announcer
 from limbeck.training.candidates import Candidates
 from limbeck.training.examples import Examples
 from limbeck.training.feed import Feed
@@ -31,6 +32,9 @@ __all__ = ["Job", "examples_of", "prepare", "student_of"]
 
 _LOOKED_AT = 64
 """Batches that a method sees before the first step."""
+
+_SMALL_TAU = 0.2
+"""Of cosines; inner products that are not of unit vectors have 1."""
 
 _GRAPHS = 64
 """Of one model at most: each width, with a gradient and without, of two towers."""
@@ -92,8 +96,10 @@ def prepare(recipe: Recipe, folder: Path, out: Path, *, ranks: Ranks) -> Job:
     identity = _identity(recipe, examples)
     if ranks.rank == 0:
         claim(folders, identity)
+    announcer()(_told_of(examples))
     networks = _networks(recipe, examples, ranks)
     student = networks[STUDENT]
+    _tell_of_scale(recipe, student)
     candidates = Candidates(folders.candidates, examples.corpus)
     _mine(recipe, examples, candidates, ranks)
     feed = Feed(recipe, examples, student.tables["query"], student.tables["document"], candidates)
@@ -117,6 +123,28 @@ def prepare(recipe: Recipe, folder: Path, out: Path, *, ranks: Ranks) -> Job:
         journal=Journal(folders.log, tracker),
         n_steps=n_steps,
     )
+
+
+def _told_of(examples: Examples) -> str:
+    """Return in words what a run trains on."""
+    dev = 0 if examples.dev is None else len(examples.dev.queries)
+    what = "documents" if examples.documents is None else "passages"
+    watched = f", {dev:,} on dev" if dev else ""
+    return f"{len(examples.queries):,} training queries{watched}; {len(examples.corpus):,} {what}"
+
+
+def _tell_of_scale(recipe: Recipe, student: Network) -> None:
+    """Say what is seldom meant: inner products of any size, divided by a small temperature."""
+    from sentence_transformers.base.modules import Normalize
+
+    tau = getattr(recipe.objective, "tau", 1.0)
+    if recipe.model.name != "dense" or tau > _SMALL_TAU:
+        return
+    if not any(isinstance(module, Normalize) for module in student.model.modules()):
+        announcer()(
+            f"the student's vectors are not normalised, and tau is {tau}: the loss begins high; "
+            "give model.normalise=true, or objective.tau=1"
+        )
 
 
 def _n_steps(recipe: Recipe, feed: Feed) -> int:
@@ -207,6 +235,7 @@ def _mine(recipe: Recipe, examples: Examples, candidates: Candidates, ranks: Ran
             f"less; got {refresh.parts:,}; lower it"
         )
     if negatives is not None and not ranks.rank and candidates.newest() is None:
+        announcer()("finding the first negatives")
         made = first_negatives(examples, negatives, seed=recipe.seed)
         made_by = negatives.of.fingerprint if negatives.of else "labels"
         candidates.publish(made.run, made_by=made_by, notes=made.notes)

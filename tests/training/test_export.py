@@ -23,6 +23,7 @@ from limbeck.training import export
 from limbeck.training.export import export_onnx
 from limbeck.training.students import ColBERTStudent, DenseStudent
 from limbeck.types import Document
+from tests.command import run
 from tests.training import world
 
 pytestmark = pytest.mark.torch
@@ -301,3 +302,11 @@ def test_the_command_exports_and_tells_the_parity(base, tmp_path):
 
 def test_the_tiny_vocabulary_is_whole():
     assert len(set(world.VOCABULARY)) == len(world.VOCABULARY)
+
+
+def test_a_run_that_has_not_ended_is_told_from_a_wrong_path(tmp_path, capsys):
+    (tmp_path / "run.json").write_text("{}")
+    told = [run(capsys, "export", tmp_path / name, tmp_path / "made") for name in ("model", "a/b")]
+    assert [status for status, _, _ in told] == [2, 2]
+    assert "the run there has not ended; train on" in told[0][2]
+    assert "there is none; give another" in told[1][2]

@@ -17,8 +17,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
-from limbeck.errors import TrainingError, UsageError
+from limbeck.errors import DataError, TrainingError, UsageError
 from limbeck.meter import metered
+from limbeck.progress import listening
 from limbeck.retrieval.bm25 import BM25
 from limbeck.training import checkpoint, finishing, folders, loop, preparing
 from limbeck.training.loop import train
@@ -218,6 +219,70 @@ def test_a_stop_ends_the_step_and_is_gone_on_from(folder, base, tmp_path):
     train(wanted, folder, tmp_path / "out")
     train(wanted, folder, tmp_path / "whole")
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "out"))
+
+
+def test_what_was_done_early_is_saved_early_and_gone_on_from(folder, base, tmp_path, monkeypatch):
+    """Killed before its first checkpoint, hundreds of steps on, a run began anew without a word."""
+    wanted = recipe(base, steps=16, save_every=1000, watch=Watch(every=6))
+    real, steps, told = loop._step, [], []
+
+    def step(job, at):
+        steps.append(at)
+        if len(steps) == 13:
+            raise InterruptedError
+        return real(job, at)
+
+    with listening(lambda *event: told.append(event), hear=told.append):
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "_step", step)
+            with pytest.raises(InterruptedError):
+                train(wanted, folder, tmp_path / "out")
+        began = list(told)
+        train(wanted, folder, tmp_path / "out")
+    assert began.index("training begins: 16 steps") < began.index(("training", 0, 16, ""))
+    assert any(
+        ": nDCG@10 0." in str(heard) and heard.startswith("step 6") for heard in texts(began)
+    )
+    assert any(
+        heard.endswith("looks at dev to come: 2") for _, at, _, heard in parts(began) if at == 10
+    )
+    again = texts(told[len(began) :])
+    assert "training goes on from step 10 of 16" in again
+    assert [heard.split(":")[0] for heard in again if "on dev" in heard][-2:] == [
+        "step 12",
+        "step 16",
+    ]
+    train(wanted, folder, tmp_path / "whole")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "out"))
+
+
+def texts(told: list) -> list[str]:
+    return [heard for heard in told if isinstance(heard, str)]
+
+
+def parts(told: list) -> list[tuple[str, int, int, str]]:
+    return [heard for heard in told if heard[0] == "training" and not isinstance(heard, str)]
+
+
+def test_small_temperatures_of_vectors_that_are_not_normalised_are_told_of(folder, base, tmp_path):
+    """The loss began at 76, and nothing said why."""
+    told = []
+    for normalise, tau in ((True, 0.05), (False, 1.0), (False, 0.05)):
+        student = DenseStudent(base=str(base), normalise=normalise)
+        out = tmp_path / f"{normalise}-{tau}"
+        with listening(lambda *_: None, hear=told.append):
+            train(recipe(base, model=student, objective=DPR(tau=tau), steps=2), folder, out)
+        is_told = any("not normalised, and tau is 0.05" in heard for heard in told)
+        assert is_told == (not normalise and tau < 1)
+
+
+def test_a_run_that_did_not_begin_leaves_nothing(folder, base, tmp_path):
+    wanted = recipe(base, data=Data(split="nowhere"))
+    with pytest.raises(
+        DataError, match=r"qrels/nowhere.tsv; its splits are .*not the one you test"
+    ):
+        train(wanted, folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_does_not_go_on_as_another(folder, base, tmp_path):

@@ -120,6 +120,7 @@ WRONG = {
     "lora={rank: 0}": "rank must be 1 or more",
     "data={dev: dev, max_passages: 2}": "max_passages must be of documents that are cut",
     "model.base=./nowhere": "must be there",
+    "batch.examples=-1": "command line: train.batch: examples must be 1 or more",
 }
 
 
@@ -270,6 +271,10 @@ def test_the_commands_mistakes_are_one_line(spec, folder, tmp_path):
     for arguments, told in (
         ((spec.name, "lr=1", "--data", folder), "lr"),
         (("dqr", "--data", folder), "one of ance, ance-warm-up, colbert"),
+        (("fine-tun", "--data", folder), "did you mean fine-tune?"),
+        (("fine-tune", "--data", "mini"), "its splits are test; name theirs as data.split, which"),
+        (("fine-tune", "--data", "nowhere"), "'nowhere' does not exist. See limbeck train --help"),
+        (("fine-tune", "--data", folder, "batch.examples=-1"), "command line: train.batch: "),
         ((spec.name, "data.split=trian", "--data", folder), "trian"),
         ((spec.name, "--data", tmp_path / "empty"), "train"),
         ((spec.name, "--data", folder, "batch.examples=4000"), "4000"),
@@ -278,4 +283,6 @@ def test_the_commands_mistakes_are_one_line(spec, folder, tmp_path):
         assert made.returncode in {1, 2}
         assert told in made.stderr
         assert "Traceback" not in made.stderr
-        assert len(made.stderr.strip().splitlines()) == 1, made.stderr
+        errors = [line for line in made.stderr.splitlines() if line.startswith("limbeck: ")]
+        assert len(errors) == 1, made.stderr
+        assert told == "4000" or not (spec.parent / "out").exists(), "only that one found negatives"

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 import transformers
 
 from limbeck.errors import ArtifactError, UsageError
+from limbeck.progress import listening
 from limbeck.retrieval.bm25 import BM25
 from limbeck.retrieval.encoders.conventions import Settings, convention, write_own
 from limbeck.retrieval.encoders.folders import ModelFolder
@@ -390,3 +391,16 @@ def test_two_towers_are_no_base_of_another_kind(base, tmp_path):
     for student in (ColBERTStudent(base=str(place)), CrossEncoderStudent(base=str(place))):
         with pytest.raises(ArtifactError, match="must hold a model"):
             student.load()
+
+
+def test_weights_that_begin_at_random_are_told_of_in_a_line(base, caplog):
+    """transformers tells it in a table of colours, with the weights that nobody needs."""
+    told = []
+    with listening(lambda *_: None, hear=told.append):
+        CrossEncoderStudent(base=str(base)).load()
+        DenseStudent(base=str(base)).load()
+    (line,) = told
+    assert line.startswith("weights that the base lacks, and that begin at random: ")
+    assert "classifier.weight" in line
+    assert "pooler" not in line
+    assert "REPORT" not in caplog.text

@@ -15,6 +15,7 @@ from limbeck.retrieval.encoders.conventions import MINILM
 from limbeck.retrieval.encoders.folders import input_length, model_folder, read_json, without_bars
 from limbeck.retrieval.encoders.minilm import sentence_transformers_minilm
 from limbeck.training.modules import readers
+from limbeck.training.students.reports import new_weights_told
 from limbeck.training.students.student import Student
 
 __all__ = ["TextStudent", "cut"]
@@ -71,7 +72,7 @@ class TextStudent(Student):
         folder = self.folder
         self._require_positions(folder)
         try:
-            with without_bars():
+            with without_bars(), new_weights_told():
                 return self._made(folder)
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise ArtifactError(
