@@ -71,12 +71,13 @@ def teacher() -> Fuse:
 
 def _labels(options: argparse.Namespace) -> Labels:
     corpus = Corpus.load(options.folder)
-    lesson = Lesson(
-        teacher=teacher(), queries=tuple(SOURCES[name]() for name in options.queries), depth=50
+    sources = (
+        SOURCES[name](n=None if name == "split" else options.made) for name in options.queries
     )
+    lesson = Lesson(teacher=teacher(), queries=tuple(sources), depth=50)
     given = asked(lesson, options.folder, corpus)
     print(f"{len(given.questions):,} queries, {len(given.leaks)} kept out", flush=True)
-    labels = taught(lesson, given, corpus, options.out / "-".join(options.queries))
+    labels = taught(lesson, given, corpus, options.out / _asked(options))
     print(f"{len(labels.run.rows):,} labels in {labels.origin.seconds:.0f} s", flush=True)
     return labels
 
@@ -92,7 +93,7 @@ def _searched_for(options: argparse.Namespace, labels: Labels) -> Dataset:
 
 
 def _recipe(options: argparse.Namespace, seed: int) -> Recipe:
-    labels = options.out / "-".join(options.queries) / "labels"
+    labels = options.out / _asked(options) / "labels"
     return Recipe(
         objective=Distil(
             tau=options.tau, soft=options.soft, hard=options.hard, entropy=options.entropy
@@ -109,8 +110,13 @@ def _recipe(options: argparse.Namespace, seed: int) -> Recipe:
     )
 
 
+def _asked(options: argparse.Namespace) -> str:
+    made_too = options.made and options.queries != ["split"]
+    return "-".join([*options.queries, *([str(options.made)] if made_too else [])])
+
+
 def _named(options: argparse.Namespace) -> str:
-    told = [*options.queries, options.n, options.batch, options.epochs]
+    told = [_asked(options), options.n, options.batch, options.epochs]
     told += [getattr(options, name) for name in _BY_HAND]
     return "-".join(map(str, [*told, *(["held-out"] if options.held_out else [])]))
 
@@ -122,6 +128,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--held-out", action="store_true", help="test on a quarter of train")
     parser.add_argument("--queries", nargs="+", choices=("split", "titles", "sentences"))
+    parser.add_argument("--made", type=int, help="so many titles, and so many sentences")
     parser.add_argument("--n", type=int, default=3, help="hard negatives of a query")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=3)
