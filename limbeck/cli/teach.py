@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,7 @@ def teach(
         f"{out / 'labels'}: {told['n_labels']:,} labels of {told['n_queries']:,} queries, kind "
         f"{told['kind']}, in {told['seconds']:,.0f} s, for {told['usd']:.4f} USD"
     )
-    click.echo(_guarded(given))
+    click.echo(_guarded(list(map(str, given.leaks)), given.n_apart))
     if agreed is not None:
         click.echo(f"agreement with {judged_in}: {agreed}")
     for name, value in told["certainty"].items():
@@ -125,16 +126,15 @@ def _told(labels: Labels, given: Asked) -> dict[str, Any]:
     }
 
 
-def _guarded(given: Asked) -> str:
+def _guarded(leaks: Sequence[str], n_apart: int) -> str:
     """Return what the leak guard found, in lines."""
-    if not given.leaks:
-        return f"leak guard: clean, of {given.n_apart:,} queries that are kept apart"
-    shown = [f"  {leak}" for leak in given.leaks]
+    if not leaks:
+        return f"leak guard: clean, of {n_apart:,} queries that are kept apart"
     head = (
-        f"leak guard: {len(shown):,} queries were kept out, as they are like some of the "
-        f"{given.n_apart:,} that are kept apart"
+        f"leak guard: {len(leaks):,} queries were kept out, as they are like some of the "
+        f"{n_apart:,} that are kept apart"
     )
-    return "\n".join([head, *shown])
+    return "\n".join([head, *(f"  {leak}" for leak in leaks)])
 
 
 @root.command("distill")
@@ -145,8 +145,8 @@ def _guarded(given: Asked) -> str:
 @click.option("--split", default="test", show_default=True, help="What all are measured on.")
 @click.option(
     "--gate",
-    type=click.FloatRange(min=0.0),
-    help="The retention to reach, as .95; else that of the spec.",
+    type=float,
+    help="The retention to reach, as .95, and above the base; else that of the spec.",
 )
 @JSON
 @with_progress
@@ -188,9 +188,10 @@ def distill(
     else:
         _tell(card, out)
     if not card.passes:
+        came = f"it keeps {card.retention:.1%}, and its base {card.of_base:.1%}"
         raise TrainingError(
-            f"a student must keep {card.gate:.1%} of its teacher's {card.measure}; it keeps "
-            f"{card.retention:.1%}; train longer, teach more queries, or lower the gate"
+            f"a student must keep {card.gate:.1%} of its teacher's {card.measure}, and more than "
+            f"its base; {came}; train longer, teach more queries, or lower the gate"
         )
 
 
@@ -227,5 +228,13 @@ def _tell(card: Retention, out: Path) -> None:
             f"{pipeline.name}: {card.measure} {score.mean:.4f} ({score.low:.3f} to "
             f"{score.high:.3f}), {pipeline.ms_per_query:.1f} ms a query"
         )
-    kept = "" if card.gain_kept is None else f", {card.gain_kept:.0%} of its gain"
-    click.echo(f"retention {card.retention:.1%}{kept}; {out / 'retention.html'}")
+    if card.is_above_base:
+        kept = "" if card.gain_kept is None else f", {card.gain_kept:.0%} of its gain"
+    else:
+        kept = f": the lesson brought nothing ({card.to_base.difference:+.4f} to its base, "
+        kept += f"p {card.to_base.p:.3f})"
+    click.echo(_guarded(card.lessons.leaks, card.lessons.n_apart))
+    click.echo(
+        f"retention {card.retention:.1%}, of the base {card.of_base:.1%}{kept}; "
+        f"{out / 'retention.html'}"
+    )

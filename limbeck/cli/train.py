@@ -69,6 +69,8 @@ def train(
         return
     score = f", nDCG@10 {trained.best_score:.4f} on dev" if trained.best_score is not None else ""
     click.echo(f"{trained.model}: step {trained.best_step:,}{score}")
+    if trained.best_step == 0:
+        click.echo("no step made it better: these are the weights that it began from", err=True)
 
 
 @root.command("export")

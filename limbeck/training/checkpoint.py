@@ -72,6 +72,10 @@ def saving(folder: Path) -> Iterator[Path]:
             yield beside
         except SafetensorError as error:  # what the system said, in words of its own
             raise OSError(str(error)) from error
+        readable = beside.stat().st_mode & 0o666
+        for file in beside.rglob("*"):  # safetensors writes for its owner alone
+            if file.is_file():
+                file.chmod(readable)
 
 
 def keep(folder: Path, kept: Collection[int]) -> None:

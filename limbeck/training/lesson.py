@@ -16,6 +16,9 @@ from limbeck.training.questions import Log, Source, Split
 
 __all__ = ["Lesson"]
 
+_MOST_KEPT = 2
+"""A student may be above its teacher, but not so far."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
@@ -36,7 +39,8 @@ class Lesson:
         apart: splits that are kept apart: what is like one of their queries is not taught.
         alike: from which similarity on, in (0, 1].
         seed: of what is drawn.
-        gate: the share of the teacher's score that a student has to keep; None: any.
+        gate: the share of the teacher's score that a student has to keep, and more than its base
+            has; None: any.
     """
 
     teacher: Node
@@ -58,8 +62,11 @@ class Lesson:
             )
         if not 0.0 <= self.tolerate <= 1.0:
             raise UsageError(f"tolerate must lie in [0, 1]; got {self.tolerate}")
-        if self.gate is not None and not self.gate >= 0:
-            raise UsageError(f"gate must be 0 or more; got {self.gate}")
+        if self.gate is not None and not 0 <= self.gate <= _MOST_KEPT:
+            raise UsageError(
+                f"gate must lie in [0, {_MOST_KEPT}], a share of the teacher's score; got "
+                f"{self.gate}; write .95 for 95 %"
+            )
         if not self.queries:
             raise UsageError("a lesson must have queries; got none; name a source")
         for source in self.queries:

@@ -33,6 +33,9 @@ __all__ = ["train"]
 
 _KEPT = 2
 _TOLD_EVERY = 10
+_NOTHING_DONE = -1
+"""Step 0 has been done where the dev split was looked at before the first step."""
+
 _FIRST_SAVED = 10
 """What was not saved is lost where a process is killed; what came before the first step, too."""
 
@@ -59,12 +62,19 @@ def train(recipe: Recipe, folder: Path, out: Path) -> Trained:
             job = prepare(recipe, folder, out, ranks=ranks)
         try:
             at = _restored(job)
+            was_over = at.is_over(job.n_steps)
             with Refresher(job) as refresher, _stopping() as stopped:
                 _loop(job, at, refresher, stopped)
         finally:
             job.journal.close()
         with _within_memory("saving the model", job):
-            return finish(job, at.step, best_step=at.best_step, best_score=at.best_score)
+            return finish(
+                job,
+                at.step,
+                best_step=at.best_step,
+                best_score=at.best_score,
+                again=was_over,
+            )
 
 
 @dataclass
@@ -93,6 +103,9 @@ class _At:
 
 def _loop(job: Job, at: _At, refresher: Refresher, stopped: threading.Event) -> None:
     watch = job.recipe.watch
+    if watch and at.step == 0:
+        with _within_memory("a look at the dev split", job):
+            _look(job, at, watch)
     since, tokens = time.perf_counter(), 0
     teller()("training", at.step, job.n_steps, "")
     while not at.is_over(job.n_steps):
@@ -291,7 +304,7 @@ def _restored(job: Job) -> _At:
     held = None if newest is None else checkpoint.load(job.folders.checkpoints, newest).state
     at = _At() if held is None else _At(**held["at"])
     if job.leads:
-        job.journal.go_on_from(at.step)
+        job.journal.go_on_from(_NOTHING_DONE if held is None else at.step)
         job.candidates.forget_from(at.step)
         checkpoint.keep(job.folders.best, at.best_steps)
     job.ranks.wait()

@@ -181,7 +181,7 @@ class Watch:
     """How a model is measured while it is trained: nDCG@10 on the dev split, the best one kept.
 
     Attributes:
-        every: steps between two looks; the last step has one too.
+        every: steps between two looks; there is one before the first step, and after the last.
         queries: of the dev split at most, drawn once; None: all.
         pool: what is searched: all that is judged, and the first so many hits of the pipeline of
             the negatives, of all these queries together; None: the whole corpus. A cross-encoder

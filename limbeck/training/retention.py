@@ -72,7 +72,20 @@ class Retention:
     @property
     def retention(self) -> float:
         """The student's score as a share of the teacher's."""
-        return self.mean(STUDENT) / self.mean(TEACHER) if self.mean(TEACHER) else math.nan
+        return self._share(STUDENT)
+
+    @property
+    def of_base(self) -> float:
+        """The base's score as a share of the teacher's: what was there before any lesson."""
+        return self._share(BASE)
+
+    def _share(self, name: str) -> float:
+        return self.mean(name) / self.mean(TEACHER) if self.mean(TEACHER) else math.nan
+
+    @property
+    def is_above_base(self) -> bool:
+        """Whether the lesson has brought anything."""
+        return self.mean(STUDENT) > self.mean(BASE)
 
     @property
     def gain_kept(self) -> float | None:
@@ -82,8 +95,8 @@ class Retention:
 
     @property
     def passes(self) -> bool:
-        """Whether the student keeps as much as was asked for."""
-        return self.gate is None or self.retention >= self.gate
+        """Whether the student keeps as much as was asked for, and is above the base."""
+        return self.gate is None or (self.retention >= self.gate and self.is_above_base)
 
     @property
     def to_teacher(self) -> Versus:
@@ -117,9 +130,10 @@ class Retention:
     def even_by_time(self) -> float | None:
         """Queries after which the time of teaching and training is saved.
 
-        None: never, or what the teacher's calls took is not known, as they were replayed.
+        None: never, as the base does as well; or what the teacher's calls took is not known, as
+        they were replayed.
         """
-        if self.is_replayed(TEACHER) or self.lessons.replayed:
+        if self.is_replayed(TEACHER) or self.lessons.replayed or not self.is_above_base:
             return None
         saved_s = (self.of(TEACHER).ms_per_query - self.of(STUDENT).ms_per_query) / 1000.0
         return _even(self.lessons.teaching_s + self.lessons.training_s, saved_s)
@@ -128,7 +142,8 @@ class Retention:
     def even_by_money(self) -> float | None:
         """Queries after which the money for labels is saved; None: never, or none was spent."""
         saved = (self.usd_per_1000(TEACHER) - self.usd_per_1000(STUDENT)) / 1000.0
-        return _even(self.lessons.usd, saved) if self.lessons.usd else None
+        spent = self.lessons.usd
+        return _even(spent, saved) if spent and self.is_above_base else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the card as plain data."""
@@ -141,6 +156,7 @@ class Retention:
                 name: dataclasses.asdict(self.of(name).scores[self.measure]) for name in named
             },
             "retention": None if math.isnan(self.retention) else self.retention,
+            "retention_of_base": None if math.isnan(self.of_base) else self.of_base,
             "gain_kept": self.gain_kept,
             "gate": self.gate,
             "passes": self.passes,

@@ -71,6 +71,19 @@ def test_what_is_kept_and_what_it_costs(carded):
     assert card.to_json()["replayed"] == []
 
 
+def test_a_student_that_is_no_better_than_its_base_never_pays(carded, monkeypatch):
+    """It was told to have paid after so many queries, and passed a gate that its base passes."""
+    card = carded("a", gate=0.1)
+    assert card.passes
+    means = {TEACHER: 0.8, STUDENT: 0.7, BASE: 0.75}
+    monkeypatch.setattr(Retention, "mean", lambda _, name: means[name])
+    assert card.retention == pytest.approx(0.875)
+    assert card.of_base == card.to_json()["retention_of_base"] == pytest.approx(0.9375)
+    assert not card.is_above_base
+    assert not card.passes
+    assert (card.even_by_time, card.even_by_money) == (None, None)
+
+
 def test_time_that_a_cassette_took_is_no_time_of_the_teacher(carded):
     """It was shown as the teacher's, and said after how many queries a student had paid."""
     first, again = carded("a"), carded("b")
