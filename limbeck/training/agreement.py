@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import DataError
+from limbeck.errors import DataError, UsageError
 from limbeck.types import Qrels
 
 __all__ = ["Agreement", "agreement"]
@@ -24,19 +24,25 @@ class Agreement:
         kappa: Cohen's kappa of that, which is 0 where the share is what chance gives; None where
             both say the same of all pairs.
         kappa_graded: Cohen's kappa of the grades, each disagreement weighted by its square; None
-            also where labels are no grades, which are whole numbers.
+            also where labels are no grades, which are whole numbers, or yes and no beside grades.
+        at: the lowest grade of people that is relevant.
+        labels_at: the lowest label that is.
     """
 
     n: int
     share: float
     kappa: float | None
     kappa_graded: float | None
+    at: float
+    labels_at: float
 
     def __str__(self) -> str:
         """Return this in a line."""
-        kappas = {"kappa": self.kappa, "kappa by grades": self.kappa_graded}
+        kappas = {"kappa": self.kappa, "kappa by grades, squared": self.kappa_graded}
         told = [f"{name} {value:.3f}" for name, value in kappas.items() if value is not None]
-        return ", ".join([f"of {self.n:,} pairs {self.share:.3f} agree", *told])
+        said = f"of {self.n:,} pairs {self.share:.3f} agree"
+        relevant = f"(relevant: grades from {self.at:g}, labels from {self.labels_at:g} on)"
+        return ", ".join([said, *told]) + f" {relevant}"
 
 
 def agreement(
@@ -54,6 +60,7 @@ def agreement(
 
     Raises:
         DataError: no pair was judged by both.
+        UsageError: no label, or no grade, is relevant.
     """
     pairs = [
         (score, qrels.judgements[query_id][doc_id])
@@ -67,18 +74,31 @@ def agreement(
             "look whether they are of the same collection and split"
         )
     said, judged = np.array(pairs, dtype=np.float64).T
+    _require_reached(judged, at, "the lowest grade that is relevant")
+    _require_reached(said, labels_at, "the lowest label that is relevant")
     own, other = said >= labels_at, judged >= at
     return Agreement(
         n=len(pairs),
         share=float((own == other).mean()),
         kappa=_kappa(own.astype(np.int64), other.astype(np.int64)),
         kappa_graded=_kappa_graded(said, judged),
+        at=at,
+        labels_at=labels_at,
     )
+
+
+def _require_reached(found: NDArray[np.float64], least: float, what: str) -> None:
+    if found.max() < least:
+        raise UsageError(
+            f"{what} must be one that there is; got {least:g}, and the highest is {found.max():g}; "
+            "lower it"
+        )
 
 
 def _kappa_graded(said: NDArray[np.float64], judged: NDArray[np.float64]) -> float | None:
     """Return the kappa of grades, counted from the lowest one; None where labels are none."""
-    if (said != np.rint(said)).any():
+    is_yes_or_no = said.max() <= 1 < judged.max()
+    if is_yes_or_no or (said != np.rint(said)).any():
         return None
     lowest = min(said.min(), judged.min())
     return _kappa((said - lowest).astype(np.int64), (judged - lowest).astype(np.int64))

@@ -128,7 +128,7 @@ def _compared(lesson: Lesson, recipe: Recipe, model: Path, out: Path) -> dict[st
     """Return the pipelines that are measured, the teacher first."""
     teacher = lesson.teacher
     if lesson.candidates is not None:
-        teacher = lesson.candidates.top(lesson.depth) >> teacher
+        teacher = lesson.candidates.top(lesson.hits) >> teacher
     kind = recipe.model.name
     held = {TEACHER: teacher, STUDENT: student_node(kind, str(model), lesson)}
     if kind == "dense" and (exported := _exported(model, out / "exported")):
@@ -169,7 +169,7 @@ def student_node(kind: str, model: str, lesson: Lesson) -> Node:
         raise UsageError(
             "a cross-encoder must have hits to put in order; name candidates under teach"
         )
-    return lesson.candidates.top(lesson.depth) >> CrossEncoder(model, depth=lesson.depth)
+    return lesson.candidates.top(lesson.hits) >> CrossEncoder(model, depth=lesson.hits)
 
 
 def with_student(node: Node, lesson: Lesson, student: Node) -> Node:
@@ -197,7 +197,7 @@ def _base(kind: str, base: str, lesson: Lesson) -> Node:
     """Return what the student was before; of a cross-encoder, what it puts in order."""
     if kind == "cross-encoder":
         assert lesson.candidates is not None, "student_node refuses this"
-        return lesson.candidates.top(lesson.depth)
+        return lesson.candidates.top(lesson.hits)
     return student_node(kind, base, lesson)
 
 

@@ -10,11 +10,14 @@ from typing import Any
 from limbeck.errors import CheckError, Problem, UsageError
 from limbeck.meter import Usage
 from limbeck.pipeline import Given, Node
+from limbeck.retrieval.recorded_run import RecordedRun
 from limbeck.training.dark import Dark
 from limbeck.training.leaks import ALIKE
 from limbeck.training.questions import Log, Source, Split
 
 __all__ = ["Lesson"]
+
+_USUAL_DEPTH = 50
 
 _MOST_KEPT = 2
 """A student may be above its teacher, but not so far."""
@@ -30,7 +33,7 @@ class Lesson:
         queries: where they come from.
         candidates: the pipeline whose hits are scored, with all positives. None: the teacher's own
             hits; a positive that it did not find has no label.
-        depth: hits of each query that are scored.
+        depth: hits of each query that are scored; None: 50, and of a recorded run all that it has.
         relevant: the score from which on a passage is a positive of a query of a log; a query
             without any is not taught. None: the teacher's first hit is the positive.
         tolerate: the share of the prompts that LLMs may leave without an answer; what an answer is
@@ -46,7 +49,7 @@ class Lesson:
     teacher: Node
     queries: tuple[Source, ...] = (Split(),)
     candidates: Node | None = None
-    depth: int = 50
+    depth: int | None = None
     relevant: float | None = None
     tolerate: float = 0.0
     dark: Dark | None = None
@@ -56,7 +59,7 @@ class Lesson:
     gate: float | None = None
 
     def __post_init__(self) -> None:
-        if self.depth < 1 or self.seed < 0:
+        if self.hits < 1 or self.seed < 0:
             raise UsageError(
                 f"depth must be 1 or more and seed 0 or more; got {self.depth} and {self.seed}"
             )
@@ -93,6 +96,13 @@ class Lesson:
         self._check_teacher()
 
     @property
+    def hits(self) -> int:
+        """How many hits of each query are scored."""
+        if self.depth is not None:
+            return self.depth
+        return self.teacher.k if isinstance(self.teacher, RecordedRun) else _USUAL_DEPTH
+
+    @property
     def nodes(self) -> tuple[Node, ...]:
         """Teacher, candidates, and what writes or checks queries."""
         own = (self.teacher,) if self.candidates is None else (self.teacher, self.candidates)
@@ -115,7 +125,7 @@ class Lesson:
         if self.candidates is None:
             return self.teacher.estimate(n_queries)
         n_dark = 0 if self.dark is None else self.dark.reinforced + self.dark.noisy
-        reader = _reading(self.teacher, self.depth + n_dark)
+        reader = _reading(self.teacher, self.hits + n_dark)
         return self.candidates.estimate(n_queries) + reader.estimate(n_queries)
 
     def estimate_writing(self, n_documents: int) -> Usage:

@@ -118,7 +118,7 @@ def _identity(lesson: Lesson, given: Asked, corpus: Corpus) -> str:
         for question, source in zip(given.questions, given.sources, strict=True)
     ]
     nodes = [lesson.teacher.fingerprint, lesson.candidates and lesson.candidates.fingerprint]
-    how = [lesson.depth, lesson.relevant, lesson.dark, lesson.seed]
+    how = [lesson.hits, lesson.relevant, lesson.dark, lesson.seed]
     return digest(corpus.fingerprint, fingerprint([nodes, how, told]))
 
 
@@ -210,9 +210,9 @@ def _scored(lesson: Lesson, questions: Sequence[Question], corpus: Corpus) -> Ru
     """Return the teacher's scores of the passages of some queries."""
     queries = [question.query for question in questions]
     if lesson.candidates is None:
-        run: Run = lesson.teacher.top(lesson.depth)(queries)
+        run: Run = lesson.teacher.top(lesson.hits)(queries)
         return dataclasses.replace(run, corpus=Extended(corpus, ()))
-    found: Run = lesson.candidates.top(lesson.depth)(queries)
+    found: Run = lesson.candidates.top(lesson.hits)(queries)
     listed = [_listed(found, place, question) for place, question in enumerate(questions)]
     dark = [
         _dark(lesson, question, rows, corpus)

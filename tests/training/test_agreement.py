@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from limbeck.errors import DataError
+from limbeck.errors import DataError, UsageError
 from limbeck.training.agreement import agreement
 from limbeck.types import Qrels
 
@@ -20,7 +20,8 @@ def test_the_share_and_both_kappas_by_hand():
     assert found.kappa == pytest.approx(_kappa_by_hand([1, 0, 1, 0, 0], [1, 0, 0, 1, 1]))
     graded = _kappa_by_hand([3, 1, 2, 0, 0], [3, 0, 1, 2, 2])
     assert found.kappa_graded == pytest.approx(graded)
-    assert str(found).startswith("of 5 pairs 0.400 agree, kappa -0.154, kappa by grades ")
+    assert str(found).startswith("of 5 pairs 0.400 agree, kappa -0.154, kappa by grades, squared ")
+    assert str(found).endswith(" (relevant: grades from 2, labels from 2 on)")
 
 
 def _kappa_by_hand(said, judged):
@@ -33,13 +34,40 @@ def _kappa_by_hand(said, judged):
 def test_scores_that_are_no_grades_are_compared_by_what_they_reach_alone():
     found = agreement({"a": {"1": 4.5, "2": -3.0, "3": 0.5}}, QRELS, at=1, labels_at=0.5)
     assert (found.share, found.kappa, found.kappa_graded) == (1.0, 1.0, None)
-    assert str(found) == "of 3 pairs 1.000 agree, kappa 1.000"
+    assert str(found).startswith("of 3 pairs 1.000 agree, kappa 1.000 (relevant: ")
 
 
 def test_where_both_say_the_same_of_all_there_is_no_kappa():
     found = agreement({"a": {"1": 1, "3": 1}}, QRELS)
     assert (found.share, found.kappa) == (1.0, None)
-    assert found.kappa_graded == 0.0
+
+
+def test_yes_and_no_have_no_kappa_with_grades():
+    """Of "1" and "3" neither says the same thing; of grades up to 2 they would."""
+    yes_and_no = {"a": {"1": 1, "2": 0, "3": 1}}
+    assert agreement(yes_and_no, QRELS).kappa_graded is None
+    assert agreement({"a": {"1": 2, "2": 0, "3": 1}}, QRELS).kappa_graded is not None
+
+
+@pytest.mark.parametrize(
+    ("at", "labels_at", "told"),
+    [
+        (
+            9,
+            1,
+            "lowest grade that is relevant must be one that there is; got 9, and the highest is 3",
+        ),
+        (
+            1,
+            2,
+            "lowest label that is relevant must be one that there is; got 2, and the highest is 1",
+        ),
+    ],
+)
+def test_what_nothing_reaches_is_refused(at, labels_at, told):
+    """All pairs were said to agree, as neither side had anything relevant."""
+    with pytest.raises(UsageError, match=told):
+        agreement({"a": {"1": 1, "3": 1}}, QRELS, at=at, labels_at=labels_at)
 
 
 def test_labels_and_judgements_of_other_queries_are_refused():

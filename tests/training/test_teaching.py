@@ -476,3 +476,19 @@ def test_what_was_written_is_not_written_again(folder, tmp_path):
     assert [q.positives for q in again.questions] == [q.positives for q in first.questions]
     asked(lesson(queries=(source,), seed=1), folder, corpus, tmp_path)
     assert n_calls == 8, "other documents are drawn"
+
+
+def test_a_recorded_run_teaches_all_that_it_holds(folder, tmp_path):
+    """The best fifty were taken without a word, and agreement with people was that of these."""
+    whole = tmp_path / "whole"
+    shutil.copytree(folder, whole)
+    with (whole / "corpus.jsonl").open("a") as corpus:
+        corpus.writelines(f'{{"_id": "more{n}", "text": "tell{n}"}}\n' for n in range(60))
+    query = Dataset.load(whole, "train").queries[0]
+    lines = (f"{query.query_id} 0 more{n} {n % 4}\n" for n in range(60))
+    (tmp_path / "llm.qrels").write_text("".join(lines))
+    teacher = RecordedRun(tmp_path / "llm.qrels")
+    labels = made(whole, tmp_path / "all", Lesson(teacher=teacher, apart=("dev",)))
+    assert len(labels.run.rows) == 60
+    few = made(whole, tmp_path / "few", Lesson(teacher=teacher, depth=7, apart=("dev",)))
+    assert len(few.run.rows) == 7
