@@ -17,8 +17,12 @@ from limbeck.types import Query
 
 __all__ = ["ALIKE", "Leak", "LeakGuard"]
 
-ALIKE = 0.8
-"""The similarity from which on two queries are too much alike, unless said otherwise."""
+ALIKE = 0.7
+"""The similarity from which on two queries are too much alike, unless said otherwise: two claims of
+six terms with another word in the place of one share five of seven."""
+
+_WHOLE = 4
+"""Terms of a query that is found whole in another one; fewer are a topic."""
 
 _ASKING = {"what", "which", "who", "whom", "whose", "when", "where", "why", "how"}
 _ASKING |= {"do", "does", "did", "can", "could", "should", "would", "may", "might"}
@@ -36,7 +40,8 @@ class Leak:
         query: that was kept out.
         split: which is kept apart.
         like: the query of that split.
-        similarity: of the two, in (0, 1]; 1 where their terms are the same.
+        similarity: of the two, in (0, 1]; 1 where their terms are the same, or one's are all among
+            the other's.
     """
 
     query: Query
@@ -57,8 +62,8 @@ class LeakGuard:
 
     Two queries are alike by the share of their terms that both have (Jaccard), of terms as BM25
     has them: stemmed, without stop words, each once, and without words that only ask. A query of
-    such words alone is compared by its folded words. A claim of nine terms and one with another
-    word in the place of one of them share 8 of 10.
+    such words alone is compared by its folded words. Where all terms of one, four at least, are
+    among those of the other, one is a part of the other, and they are as alike as can be.
     """
 
     def __init__(self, apart: Mapping[str, Sequence[Query]], *, at_least: float = ALIKE) -> None:
@@ -93,7 +98,7 @@ class LeakGuard:
         for term in own:
             for place in self._holding.get(term, ()):
                 shared[place] += 1
-        likeness = ((n / len(own | self._terms[place]), -place) for place, n in shared.items())
+        likeness = ((_likeness(own, self._terms[place], n), -place) for place, n in shared.items())
         similarity, negated = max(likeness, default=(0.0, 0))
         if similarity < self.at_least:
             return None
@@ -110,3 +115,9 @@ class LeakGuard:
         words = text.casefold().split()
         telling = (word for word in words if word.strip(_MARKS) not in _ASKING)
         return frozenset(self._analyse(" ".join(telling))) or frozenset(words)
+
+
+def _likeness(one: frozenset[str], other: frozenset[str], n_shared: int) -> float:
+    """Return how much alike two sets of terms are that share so many."""
+    is_part = n_shared >= _WHOLE and n_shared == min(len(one), len(other))
+    return 1.0 if is_part else n_shared / len(one | other)

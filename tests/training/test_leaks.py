@@ -39,12 +39,25 @@ def test_the_same_words_leak_in_any_order_and_form(text, split, like):
 
 
 def test_the_same_claim_with_one_other_word_leaks():
-    """Of scifact's training claims 63 are a test claim turned round; what answers both is one."""
-    leak = GUARD.leak(
-        Query("x", "Crossover hot spots are rarely found within gene promoters in yeast.")
-    )
+    """So are many of scifact's training claims: what answers both is one document."""
+    leak = GUARD.leak(Query("x", "Crossover hot spots are found within gene bodies in yeast."))
     assert leak is not None
-    assert leak.similarity == pytest.approx(8 / 9)
+    assert leak.similarity == pytest.approx(7 / 9)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Crossover hot spots are found",
+        "The authors say that crossover hot spots are not found within gene promoters in yeast, "
+        "but in mammals they lie elsewhere, as far as anybody knows",
+    ],
+)
+def test_a_part_of_a_claim_and_what_holds_it_whole_leak(text):
+    """Both were taught: the share of all their terms is small."""
+    leak = GUARD.leak(Query("x", text))
+    assert leak is not None
+    assert (leak.like.query_id, leak.similarity) == ("t2", 1.0)
 
 
 @pytest.mark.parametrize(
