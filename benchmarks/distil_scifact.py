@@ -77,7 +77,7 @@ def _labels(options: argparse.Namespace) -> Labels:
     lesson = Lesson(teacher=teacher(), queries=tuple(sources), depth=50)
     given = asked(lesson, options.folder, corpus)
     print(f"{len(given.questions):,} queries, {len(given.leaks)} kept out", flush=True)
-    labels = taught(lesson, given, corpus, options.out / _asked(options))
+    labels = taught(lesson, given, corpus, options.out / _taught(options))
     print(f"{len(labels.run.rows):,} labels in {labels.origin.seconds:.0f} s", flush=True)
     return labels
 
@@ -93,7 +93,7 @@ def _searched_for(options: argparse.Namespace, labels: Labels) -> Dataset:
 
 
 def _recipe(options: argparse.Namespace, seed: int) -> Recipe:
-    labels = options.out / _asked(options) / "labels"
+    labels = options.out / _taught(options) / "labels"
     return Recipe(
         objective=Distil(
             tau=options.tau, soft=options.soft, hard=options.hard, entropy=options.entropy
@@ -110,13 +110,13 @@ def _recipe(options: argparse.Namespace, seed: int) -> Recipe:
     )
 
 
-def _asked(options: argparse.Namespace) -> str:
-    made_too = options.made and options.queries != ["split"]
-    return "-".join([*options.queries, *([str(options.made)] if made_too else [])])
+def _taught(options: argparse.Namespace) -> str:
+    """Return the name of the queries that are taught."""
+    return "-".join([*options.queries, *([str(options.made)] if options.made else [])])
 
 
 def _named(options: argparse.Namespace) -> str:
-    told = [_asked(options), options.n, options.batch, options.epochs]
+    told = [_taught(options), options.n, options.batch, options.epochs]
     told += [getattr(options, name) for name in _BY_HAND]
     return "-".join(map(str, [*told, *(["held-out"] if options.held_out else [])]))
 

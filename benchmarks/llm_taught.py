@@ -58,7 +58,7 @@ def main() -> None:
         lesson = _taught(options, judged, labels, name)
         for seed in options.seeds:
             model = made(_recipe(options, lesson, seed), options.folder, lesson / f"seed{seed}")
-            each = scores(run_of(_student(options, model), asked_of), asked_of)
+            each = scores(run_of(DenseStudent(base=str(model)), asked_of), asked_of)
             found.setdefault(name, []).append(each)
             print(f"seed {seed}, {name}: {each.mean():.4f}", flush=True)
     _tell(found)
@@ -77,10 +77,8 @@ def _tell(found: Mapping[str, list[NDArray[np.float64]]]) -> None:
         print(f"{line.removesuffix('|').rstrip()} {told} |")
 
 
-def _student(options: argparse.Namespace, model: Path | None = None) -> DenseStudent:
-    """Return the student, untaught unless a model is given."""
-    if model is not None:
-        return DenseStudent(base=str(model))
+def _student(options: argparse.Namespace) -> DenseStudent:
+    """Return the student before it is taught."""
     if options.tiny:
         return DenseStudent(base=tiny(), normalise=True, document_tokens=_TOKENS)
     return DenseStudent(base="minilm", document_tokens=_TOKENS)
@@ -95,7 +93,6 @@ def _taught(options: argparse.Namespace, judged: Dataset, labels: Path, name: st
     lesson = Lesson(
         teacher=RecordedRun(labels),
         queries=(Log(path=log),),
-        depth=1000,
         relevant=_RELEVANT,
         apart=(),
     )

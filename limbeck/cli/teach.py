@@ -90,7 +90,7 @@ def teach(
         f"{out / 'labels'}: {told['n_labels']:,} labels of {told['n_queries']:,} queries, kind "
         f"{told['kind']}, in {told['seconds']:,.0f} s, for {told['usd']:.4f} USD"
     )
-    click.echo(_guarded(list(map(str, given.leaks)), given.n_apart))
+    click.echo(_guarded(told["leaks"], told["n_apart"]))
     if agreed is not None:
         click.echo(f"agreement with {judged_in}: {agreed}")
     for name, value in told["certainty"].items():

@@ -19,11 +19,18 @@ from limbeck.progress import listening
 __all__ = ["export", "train"]
 
 
-_RECIPES = files("limbeck.training") / "recipes"
-_OURS = sorted(file.name.removesuffix(".yaml") for file in _RECIPES.iterdir())
+class _WithRecipes(click.Command):
+    """A command whose help ends with the names of our recipes."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write them."""
+        del ctx
+        with formatter.indentation():
+            formatter.write_paragraph()
+            formatter.write_text(f"Our recipes: {', '.join(_ours())}.")
 
 
-@root.command("train", epilog=f"Our recipes: {', '.join(_OURS)}.")
+@root.command("train", cls=_WithRecipes)
 @click.argument("recipe")
 @CHANGES
 @DATA
@@ -88,20 +95,10 @@ def export(model: Path, out: Path, precision: Literal["int8", "fp32"]) -> None:
     from limbeck.retrieval.encoders.folders import require_torch
 
     require_torch("export", extra="training")
-    _require_model(model)
     from limbeck.training.export import export_onnx
 
     told = export_onnx(model, out, precision=precision)
     click.echo(f"{out}: {precision}, cosine to its source {told['least_cosine']:.4f} at least")
-
-
-def _require_model(folder: Path) -> None:
-    """Raise UsageError where there is no folder of a model, and say what there is."""
-    if folder.is_dir():
-        return
-    unfinished = (folder.parent / "run.json").is_file()
-    came = "the run there has not ended; train on" if unfinished else "there is none; give another"
-    raise UsageError(f"{folder} must be the folder of a model; {came}")
 
 
 def _shipped(name: str) -> Traversable:
@@ -110,11 +107,18 @@ def _shipped(name: str) -> Traversable:
     Raises:
         UsageError: there is none of that name.
     """
-    if name not in _OURS:
+    ours = _ours()
+    if name not in ours:
         from limbeck.spec.findings import near
 
         raise UsageError(
-            f"a recipe must be a file, or one of {', '.join(_OURS)}; got {name!r}; "
-            f"{near(name, _OURS)}"
+            f"a recipe must be a file, or one of {', '.join(ours)}; got {name!r}; "
+            f"{near(name, ours)}"
         )
-    return _RECIPES.joinpath(f"{name}.yaml")
+    return ours[name]
+
+
+def _ours() -> dict[str, Traversable]:
+    """Return the files of our recipes by their names."""
+    found = (files("limbeck.training") / "recipes").iterdir()
+    return dict(sorted((file.name.removesuffix(".yaml"), file) for file in found))

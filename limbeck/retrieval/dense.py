@@ -121,8 +121,7 @@ class Dense(Encoded[VectorIndex], IndexNode[VectorIndex]):
     def build(self, corpus: Corpus) -> Built:
         """Return the vectors of all documents that are not blank, and the graph if there is one."""
         rows = [row for row, d in enumerate(corpus.documents()) if d.contents.strip()]
-        label = f"encoding documents by {Path(self.encoder).name}"
-        vectors = embed(corpus, rows, self.opened_encoder, label=label)
+        vectors = embed(corpus, rows, self.opened_encoder, label=self.label)
         if self.kind == "cosine":
             vectors = unit(vectors)
         of_rows = np.array(rows, dtype=np.int32)

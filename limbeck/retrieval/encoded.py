@@ -6,6 +6,7 @@ import os
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from limbeck.errors import Problem
@@ -47,6 +48,11 @@ class Encoded(Indexed[_Index], Generic[_Index]):
     @abstractmethod
     def require_encoder(self) -> None:
         """Raise a LimbeckError where files that lie here hold no such encoder; load nothing."""
+
+    @property
+    def label(self) -> str:
+        """What a progress bar calls the encoding of documents."""
+        return f"encoding documents by {Path(self.encoder).name}"
 
     def examine(self, given: Given, place: str, problems: list[Problem]) -> Given:
         """Examine the encoder too, by the files that lie here; nothing is loaded or fetched."""

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -97,8 +96,7 @@ class Splade(Encoded[Postings], IndexNode[Postings]):
     def build(self, corpus: Corpus) -> Built:
         """Return the postings of all documents that are not blank."""
         rows = [row for row, d in enumerate(corpus.documents()) if d.contents.strip()]
-        label = f"encoding documents by {Path(self.encoder).name}"
-        found = term_weights(corpus, rows, self.opened_encoder, label=label)
+        found = term_weights(corpus, rows, self.opened_encoder, label=self.label)
         found = found.top(self.document_terms)
         n_terms = np.zeros(len(corpus) + 1, dtype=np.int64)
         n_terms[1:][rows] = np.diff(found.bounds)

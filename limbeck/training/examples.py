@@ -260,13 +260,13 @@ def _held_out(labels: Labels, query_ids: set[str], name: str) -> Dataset:
 
 
 def _require_split(folder: Path, split: str) -> None:
-    """Refuse a collection without the split that is trained on."""
+    """Refuse a collection with other splits than the one that is trained on."""
     names = splits(folder)
-    if split not in names:
-        there = f"its splits are {', '.join(names)}" if names else "it has no qrels"
+    if names and split not in names:
         raise DataError(
-            f"{folder} must have training queries, qrels/{split}.tsv; {there}; name theirs as "
-            "data.split, which is not the one you test on, or let `limbeck teach` make some"
+            f"{folder} must have training queries, qrels/{split}.tsv; its splits are "
+            f"{', '.join(names)}; name theirs as data.split, which is not the one you test on, or "
+            "let `limbeck teach` make some"
         )
 
 

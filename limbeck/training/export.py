@@ -25,6 +25,7 @@ from limbeck.retrieval.encoders.conventions import OWN_FILE, Convention, Setting
 from limbeck.retrieval.encoders.folders import WEIGHTS, onnx_alone, without_bars
 from limbeck.retrieval.encoders.opening import open_encoder
 from limbeck.retrieval.encoders.stated import stated_convention
+from limbeck.training.folders import require_model
 from limbeck.training.students import DenseStudent
 
 __all__ = ["export_onnx"]
@@ -63,11 +64,12 @@ def export_onnx(
         The lowest and the mean cosine to the model's own vectors, over a few texts.
 
     Raises:
-        UsageError: the model is of another kind.
+        UsageError: the model is of another kind, or not there.
         TrainingError: the vectors came out different.
         MissingExtraError: onnx or onnxscript is not installed.
     """
     _require_packages()
+    require_model(model)
     _require_free(out, model)
     stated_convention(model, Convention())
     student = DenseStudent(base=str(model.absolute()))  # a path: "minilm" is the built-in model

@@ -12,7 +12,7 @@ from pathlib import Path
 from limbeck.artifact import write_atomically, writing
 from limbeck.errors import UsageError
 
-__all__ = ["Folders", "alone", "claim"]
+__all__ = ["Folders", "alone", "claim", "require_model"]
 
 _FILE = "run.json"
 _LOCK = "run.lock"
@@ -66,6 +66,7 @@ def alone(out: Path) -> Iterator[None]:
     """
     import filelock
 
+    was_there = out.is_dir()
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(out / _LOCK)
@@ -79,14 +80,15 @@ def alone(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        _remove_unused(out)
+        if not was_there:
+            _remove_unused(out)
         lock.release()
 
 
 def _remove_unused(out: Path) -> None:
-    """Remove a folder in which a run did not even begin."""
-    if {held.name for held in out.iterdir()} == {_LOCK}:
-        with suppress(OSError):  # another process is waiting there already
+    """Remove a folder that was made for a run which did not even begin."""
+    with suppress(OSError):  # another process began there, or somebody removed it
+        if {held.name for held in out.iterdir()} == {_LOCK}:
             (out / _LOCK).unlink()
             out.rmdir()
 
@@ -118,3 +120,13 @@ def claim(folders: Folders, identity: str) -> None:
         shutil.rmtree(left, ignore_errors=True)
     folders.log.unlink(missing_ok=True)
     write_atomically(file, json.dumps({"identity": identity}) + "\n")
+
+
+def require_model(folder: Path) -> None:
+    """Raise UsageError where there is no folder of a model, and say what there is."""
+    if not folder.is_dir():
+        unfinished = (folder.parent / _FILE).is_file()
+        came = (
+            "the run there has not ended; train on" if unfinished else "there is none; look again"
+        )
+        raise UsageError(f"{folder} must be the folder of a model; {came}")

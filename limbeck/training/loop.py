@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +101,7 @@ class _At:
         return self.step >= n_steps or self.patience_left == 0
 
 
-def _loop(job: Job, at: _At, refresher: Refresher, stopped: threading.Event) -> None:
+def _loop(job: Job, at: _At, refresher: Refresher, stopped: Sequence[int]) -> None:
     watch = job.recipe.watch
     if watch and at.step == 0:
         with _within_memory("a look at the dev split", job):
@@ -123,7 +123,7 @@ def _loop(job: Job, at: _At, refresher: Refresher, stopped: threading.Event) -> 
             with _within_memory("a look at the dev split", job):
                 _look(job, at, watch)
             since += time.perf_counter() - looked_at
-        is_stopped = bool(job.ranks.agreed(int(stopped.is_set())))
+        is_stopped = bool(job.ranks.agreed(len(stopped)))
         if is_stopped or at.is_over(job.n_steps) or _is_saved(at.step, job.recipe.save_every):
             _save(job, at)
         if is_stopped:
@@ -332,14 +332,17 @@ def _beginning(job: Job, at: _At) -> str:
 
 
 @contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Yield what is set at the first Ctrl-C or SIGTERM: the step under way is ended first."""
-    stopped = threading.Event()
+def _stopping() -> Iterator[Sequence[int]]:
+    """Yield what has the first Ctrl-C or SIGTERM once it came: the step under way is ended first.
+
+    A list, since a handler must take no lock: a second signal may come while it holds it.
+    """
+    stopped: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's form
-        if stopped.is_set():
+        if stopped:
             raise KeyboardInterrupt
-        stopped.set()
+        stopped.append(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield stopped

@@ -309,4 +309,4 @@ def test_a_run_that_has_not_ended_is_told_from_a_wrong_path(tmp_path, capsys):
     told = [run(capsys, "export", tmp_path / name, tmp_path / "made") for name in ("model", "a/b")]
     assert [status for status, _, _ in told] == [2, 2]
     assert "the run there has not ended; train on" in told[0][2]
-    assert "there is none; give another" in told[1][2]
+    assert "there is none; look again" in told[1][2]

@@ -308,6 +308,10 @@ def test_a_run_that_did_not_begin_leaves_nothing(folder, base, tmp_path):
     ):
         train(wanted, folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(DataError):
+        train(wanted, folder, tmp_path / "mine")
+    assert (tmp_path / "mine").is_dir(), "nobody made it for this run"
 
 
 def test_a_run_does_not_go_on_as_another(folder, base, tmp_path):
