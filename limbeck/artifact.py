@@ -198,8 +198,8 @@ class Artifact:
             if found != size:
                 came = "is missing" if found is None else f"has {found} bytes"
                 raise ArtifactError(
-                    f"{file} must have {size} bytes; it {came}; the artifact is truncated, "
-                    "build it again"
+                    f"{file} must have {size} bytes; it {came}; the artifact is truncated, remove "
+                    "it and build it again"
                 )
         return Artifact(folder, meta)
 

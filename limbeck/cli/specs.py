@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.resources import as_file, files
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from limbeck.cli.app import closing, noted, one_line, root, with_progress
+from limbeck.cli.app import closing, command_line, noted, one_line, root, with_progress
 from limbeck.cli.options import JSON, is_mini
 from limbeck.errors import LLMError
 
@@ -142,8 +141,7 @@ def _evaluate(
     spec.check()
     with closing(_taped(spec, out)) as taped:
         report = Experiment(taped.pipelines, datasets, out=out, **settings).run()
-    command = shlex.join(["limbeck", *click.get_current_context().obj])
-    write_report(report, out, command=command, spec=spec.dump())
+    write_report(report, out, command=command_line(), spec=spec.dump())
     if as_json:
         click.echo(json.dumps(to_json(report), ensure_ascii=False))
     else:
@@ -218,7 +216,7 @@ def _tell_checked(spec: Spec, queries: int, *, as_json: bool) -> None:
     """Print what each pipeline of a sound spec is, and what it may cost."""
     from limbeck.retrieval.expansion import estimate_building
 
-    kinds, lesson = spec.kinds(), spec.lesson
+    kinds = spec.kinds()
     asking = {name: node.estimate(queries) for name, node in spec.pipelines.items()}
     building = {name: estimate_building(node, 1000) for name, node in spec.pipelines.items()}
     if as_json:
@@ -231,24 +229,42 @@ def _tell_checked(spec: Spec, queries: int, *, as_json: bool) -> None:
             }
             for name, node in spec.pipelines.items()
         }
-        told: dict[str, Any] = {"queries": queries, "pipelines": shown}
-        if lesson is not None:
-            told["teach"] = {
-                **_plain(lesson.estimate(queries)),
-                "writing_1000_documents": _plain(lesson.estimate_writing(1000)),
-            }
-        click.echo(json.dumps(told))
+        click.echo(json.dumps({"queries": queries, "pipelines": shown, **_sections(spec, queries)}))
         return
     for name in spec.pipelines:
         sound = "is sound" if kinds[name] else "is sound as a part of others: it ends in no run"
         click.echo(f"{name} {sound}{_cost(asking[name], f'{queries:,} queries')}")
         if building[name].calls:
             click.echo(f"{name}, its indexes{_cost(building[name], '1,000 documents')}")
-    if lesson is not None:
-        asked = _cost(lesson.estimate(queries), f"{queries:,} queries", least="about")
+    _tell_sections(spec, queries)
+
+
+def _sections(spec: Spec, queries: int) -> dict[str, Any]:
+    """Return what the sections for teaching and training are, as plain data."""
+    told: dict[str, Any] = {}
+    if (lesson := spec.lesson) is not None:
+        n = lesson.n_queries or queries
+        told["teach"] = {
+            "queries": n,
+            **_plain(lesson.estimate(n)),
+            "writing_1000_documents": _plain(lesson.estimate_writing(1000)),
+        }
+    if (recipe := spec.recipe) is not None:
+        told["train"] = {"objective": recipe.objective.name, "model": recipe.model.name}
+    return told
+
+
+def _tell_sections(spec: Spec, queries: int) -> None:
+    """Print the same in lines."""
+    if (lesson := spec.lesson) is not None:
+        n = lesson.n_queries or queries
+        asked = _cost(lesson.estimate(n), f"{n:,} queries", least="about")
         click.echo(f"teach is sound{asked}")
         if (writing := lesson.estimate_writing(1000)).calls:
             click.echo(f"teach, its made queries{_cost(writing, '1,000 documents')}")
+    if (recipe := spec.recipe) is not None:
+        what = f"{recipe.objective.name} trains a model of the kind {recipe.model.name}"
+        click.echo(f"train is sound: {what}, from {recipe.model.base}")
 
 
 def _plain(usage: Usage) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from limbeck.cli.app import closing, noted, one_line, root, with_progress
+from limbeck.cli.app import closing, command_line, noted, one_line, root, with_progress
 from limbeck.cli.options import CHANGES, DATA, JSON, OUT
 from limbeck.errors import TrainingError, UsageError
 
@@ -110,7 +110,9 @@ def _relevant_from(labels: Labels, at: int) -> float:
 def _lesson(spec: Spec, file: Path) -> Lesson:
     if spec.lesson is None:
         raise UsageError(f"{file} must have a section `teach`; it has none; add one")
-    return spec.lesson
+    teacher = spec.lesson.teacher
+    names = (name for name, node in spec.pipelines.items() if node == teacher)
+    return dataclasses.replace(spec.lesson, title=next(names, ""))
 
 
 def _told(labels: Labels, given: Asked) -> dict[str, Any]:
@@ -181,7 +183,10 @@ def distill(
     from limbeck.training.distilling import distilled
 
     with closing(taped), noted():
-        card = distilled(lesson, read.recipe, data, out, split=split)
+        text = spec.read_text(encoding="utf-8")  # the command line says what stands above it
+        card = distilled(
+            lesson, read.recipe, data, out, split=split, command=command_line(), spec=text
+        )
     _replace(read, _lesson(read, spec), read.recipe.model.name, out)
     if as_json:
         click.echo(json.dumps(card.to_json()))

@@ -30,9 +30,8 @@ def changed(root: Entry, section: str, changes: Iterable[str]) -> Entry:
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals or not all(key.split(".")):
-            raise UsageError(
-                f"a change must be key=value; got {change!r}; write optimiser.rate=2e-5"
-            )
+            mend = f"{key}=VALUE" if key and not equals else "KEY=VALUE, such as depth=20"
+            raise UsageError(f"a change must be key=value; got {change!r}; write {mend}")
         given = _by_hand(parse(value or "null", name=f"{key}="))
         root = _with(root, [*filter(None, [section]), *key.split(".")], given)
     return root

@@ -111,9 +111,10 @@ class Spec:
         return dataclasses.replace(self, pipelines={n: self.pipelines[n] for n in wanted})
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return every finding of the static check of all pipelines and the lesson, with its line.
+        """Return every finding of the static check, with its line.
 
-        What an LLM lacks is said once, of the LLM, however many steps ask it.
+        It is of all pipelines, of the lesson, and of the recipe that learns it. What an LLM lacks
+        is said once, of the LLM, however many steps ask it.
         """
         of_llms = {
             what: f"llms.{name}" for name, llm in self.llms.items() for what in llm.problems()
@@ -124,8 +125,7 @@ class Spec:
             for problem in node.problems(place=f"pipelines.{name}")
         ]
         told = {(problem.message, problem.mend) for problem in found}
-        of_lesson = () if self.lesson is None else self.lesson.problems()
-        found += [each for each in of_lesson if (each.message, each.mend) not in told]
+        found += [each for each in self._of_lesson() if (each.message, each.mend) not in told]
         located = (
             dataclasses.replace(
                 problem,
@@ -134,6 +134,16 @@ class Spec:
             for problem in found
         )
         return tuple(dict.fromkeys(located))
+
+    def _of_lesson(self) -> tuple[Problem, ...]:
+        if self.lesson is None:
+            return ()
+        found = self.lesson.problems()
+        if self.recipe is None or self.recipe.data.labels is not None:
+            return found
+        from limbeck.training.matching import mismatches
+
+        return (*found, *mismatches(self.lesson, self.recipe))
 
     def kinds(self) -> dict[str, str | None]:
         """Return the score kind of each pipeline; None where it ends in no run."""

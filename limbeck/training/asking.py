@@ -63,8 +63,13 @@ def asked(lesson: Lesson, folder: Path, corpus: Corpus, out: Path | None = None)
         CheckError: the static check refuses teacher, candidates or sources.
         DataError: a source gives none, two have an id for different queries, all leak, or a split
             that is kept apart is not there.
-        UsageError: examples that are shown to an LLM leak.
+        UsageError: examples that are shown to an LLM leak, or `out` is the collection's folder.
     """
+    if out is not None and out.resolve() == folder.resolve():
+        raise UsageError(
+            f"{out} must be a folder for what is made; it is the collection that is read; give "
+            "another one"
+        )
     lesson.check()
     apart = {name: Dataset.load(folder, name, corpus=corpus).queries for name in lesson.apart}
     guard = LeakGuard(apart, at_least=lesson.alike)
@@ -119,6 +124,7 @@ def _given(
         return _made(source, lesson, folder, corpus)
     place = out / "questions" / digest(corpus.fingerprint, fingerprint([source, lesson.seed]))
     if not place.is_dir():
+        _require_unlabelled(out)
         made = _made(source, lesson, folder, corpus)
         lines = [
             [each.query.query_id, each.query.text, each.positives.tolist()]
@@ -134,6 +140,15 @@ def _given(
         for query_id, text, rows in held.lines("questions")
     ]
     return _Given(questions, Usage(**held.parameters["usage"]), held.parameters["seconds"])
+
+
+def _require_unlabelled(out: Path) -> None:
+    """Raise UsageError where there are labels: what a lesson has to write first is not theirs."""
+    if (out / "labels").is_dir():
+        raise UsageError(
+            f"{out / 'labels'} must be free, or hold the labels of this lesson; it holds those of "
+            "another; give another folder, or remove it"
+        )
 
 
 def _made(source: Source, lesson: Lesson, folder: Path, corpus: Corpus) -> _Given:

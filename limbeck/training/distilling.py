@@ -9,7 +9,7 @@ from pathlib import Path
 
 from limbeck.artifact import write_atomically
 from limbeck.corpus import Corpus
-from limbeck.errors import LimbeckError, TrainingError, UsageError
+from limbeck.errors import CheckError, LimbeckError, TrainingError, UsageError
 from limbeck.eval.datasets import Dataset
 from limbeck.eval.experiment import Experiment
 from limbeck.eval.report import write_report
@@ -27,10 +27,11 @@ from limbeck.training.journal import Journal
 from limbeck.training.labels import Labels
 from limbeck.training.lesson import Lesson
 from limbeck.training.loop import train
-from limbeck.training.objectives.adam import Adam
+from limbeck.training.matching import mismatches
 from limbeck.training.recipe import Recipe
 from limbeck.training.retention import BASE, EXPORTED, STUDENT, TEACHER, Lessons, Retention
 from limbeck.training.retention_page import render_card
+from limbeck.training.saving import save_untrained
 from limbeck.training.teaching import taught
 
 __all__ = ["distilled", "student_node", "with_student"]
@@ -55,6 +56,8 @@ def distilled(
     out: Path,
     *,
     split: str = "test",
+    command: str = "",
+    spec: str = "",
 ) -> Retention:
     """Return what a student keeps of a pipeline that taught it.
 
@@ -68,29 +71,31 @@ def distilled(
         folder: the collection, in BEIR layout.
         out: where everything is written.
         split: that teacher, student and base are measured on.
+        command: the command line, to be shown in the report.
+        spec: the text of the spec, likewise; it must hold no secrets.
 
     Raises:
         LimbeckError: a step cannot be done, or a pipeline cannot be measured.
     """
+    corpus = Corpus.load(folder)
+    dataset = Dataset.load(folder, split, corpus=corpus)
     if split not in lesson.apart:
         raise UsageError(
             f"the split that is measured on must be kept apart; {split!r} is not among "
             f"{', '.join(lesson.apart) or 'none'}; name it under teach.apart"
         )
-    _require_use_of_dark(lesson, recipe)
+    _require_match(lesson, recipe)
     lesson = _apart_from_dev(lesson, recipe.data.dev, split)
-    corpus = Corpus.load(folder)
     given = asked(lesson, folder, corpus, out)
     labels = taught(lesson, given, corpus, out)
     data = dataclasses.replace(recipe.data, labels=out / "labels")
     training = out / "training"
     model = train(dataclasses.replace(recipe, data=data), folder, training).model
     pipelines = _compared(lesson, recipe, model, out)
-    dataset = Dataset.load(folder, split, corpus=corpus)
     report = Experiment(pipelines, [dataset], measures=_MEASURES, out=out / "report").run()
     if report.failures:
         raise TrainingError("; ".join(report.failures))
-    write_report(report, out / "report")
+    write_report(report, out / "report", command=command, spec=spec)
     lessons = _lessons(labels, given, Folders(training, folder))
     card = Retention(report.datasets[0], report.measures[0], lessons, lesson.gate)
     write_atomically(out / "retention.html", render_card(card, report))
@@ -98,14 +103,16 @@ def distilled(
     return card
 
 
-def _require_use_of_dark(lesson: Lesson, recipe: Recipe) -> None:
-    """Raise UsageError where a teacher would score dark examples that nobody learns from."""
-    learns = isinstance(recipe.objective, Adam) and recipe.objective.dark
-    if lesson.dark is not None and not learns:
+def _require_match(lesson: Lesson, recipe: Recipe) -> None:
+    """Raise LimbeckError where a recipe cannot learn what a lesson teaches."""
+    if recipe.data.labels is not None:
         raise UsageError(
-            f"dark examples must be learned from, or scoring them is for nothing; "
-            f"{recipe.objective.name} does not; take the objective adam, or leave teach.dark out"
+            "the labels that are learned are those that the teacher writes; got "
+            f"{recipe.data.labels} as train.data.labels besides; leave it out, or learn from these "
+            "alone with `limbeck train`"
         )
+    if problems := (*lesson.problems(), *mismatches(lesson, recipe)):
+        raise CheckError(problems)
 
 
 def _apart_from_dev(lesson: Lesson, dev: str | float | None, split: str) -> Lesson:
@@ -133,7 +140,7 @@ def _compared(lesson: Lesson, recipe: Recipe, model: Path, out: Path) -> dict[st
     held = {TEACHER: teacher, STUDENT: student_node(kind, str(model), lesson)}
     if kind == "dense" and (exported := _exported(model, out / "exported")):
         held[EXPORTED] = student_node(kind, str(exported), lesson)
-    return held | {BASE: _base(kind, recipe.model.base, lesson)}
+    return held | {BASE: _base(recipe, lesson, out / "base")}
 
 
 def _exported(model: Path, out: Path) -> Path | None:
@@ -193,12 +200,18 @@ def _steps_of(teacher: Node, pipeline: Pipeline) -> slice | None:
     return next((place for place in places if pipeline.steps[place] == own), None)
 
 
-def _base(kind: str, base: str, lesson: Lesson) -> Node:
-    """Return what the student was before; of a cross-encoder, what it puts in order."""
+def _base(recipe: Recipe, lesson: Lesson, folder: Path) -> Node:
+    """Return what the student was before its first step; of a cross-encoder, what it sorts.
+
+    It reads as the student does, to the same lengths, so that they differ by what was learned.
+    """
+    kind = recipe.model.name
     if kind == "cross-encoder":
         assert lesson.candidates is not None, "student_node refuses this"
         return lesson.candidates.top(lesson.hits)
-    return student_node(kind, base, lesson)
+    if not folder.is_dir():
+        save_untrained(recipe, folder)
+    return student_node(kind, str(folder), lesson)
 
 
 def _lessons(labels: Labels, given: Asked, training: Folders) -> Lessons:

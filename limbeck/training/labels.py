@@ -211,7 +211,7 @@ class Labels:
         if held.parameters["corpus"] != corpus.fingerprint:
             raise ArtifactError(
                 f"{held.path} must hold labels of the corpus that is trained on; they are of "
-                "another; teach again"
+                "another; give another folder, or remove it and teach again"
             )
         texts = Extended(corpus, [_dark(line) for line in held.lines("dark")])
         told = held.lines("queries")

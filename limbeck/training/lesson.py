@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from limbeck.errors import CheckError, Problem, UsageError
@@ -42,6 +42,7 @@ class Lesson:
         apart: splits that are kept apart: what is like one of their queries is not taught.
         alike: from which similarity on, in (0, 1].
         seed: of what is drawn.
+        title: what the teacher is called, beside its labels; empty: as its node is.
         gate: the share of the teacher's score that a student has to keep, and more than its base
             has; None: any.
     """
@@ -57,6 +58,7 @@ class Lesson:
     alike: float = ALIKE
     seed: int = 0
     gate: float | None = None
+    title: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.hits < 1 or self.seed < 0:
@@ -101,6 +103,18 @@ class Lesson:
         if self.depth is not None:
             return self.depth
         return self.teacher.k if isinstance(self.teacher, RecordedRun) else _USUAL_DEPTH
+
+    @property
+    def kind(self) -> str | None:
+        """The score kind of the labels, known without loading anything; None where it is not."""
+        given = Given() if self.candidates is None else Given("given")
+        return self.teacher.examine(given, "teacher", []).kind
+
+    @property
+    def n_queries(self) -> int | None:
+        """How many queries are taught at most; None where a source does not say."""
+        stated = [source.n for source in self.queries]
+        return None if None in stated else sum(n for n in stated if n is not None)
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -66,6 +66,14 @@ class Objective(ABC):
                 f"{student.name}"
             )
 
+    @property
+    def learns_dark(self) -> bool:
+        """Whether it learns from dark examples, and does not do without."""
+        return False
+
+    def check_labels(self, kind: str) -> None:  # noqa: B027 - most take all
+        """Raise UsageError unless it can learn labels of this score kind."""
+
     def given(self) -> tuple[Student, ...]:
         """Return the trained models that it needs beside the student, such as a teacher."""
         return ()

@@ -13,7 +13,10 @@ from limbeck.eval.results import DatasetResult, PipelineResult, Versus, compare
 __all__ = ["BASE", "EXPORTED", "STUDENT", "TEACHER", "Lessons", "Retention"]
 
 TEACHER, STUDENT, EXPORTED, BASE = "teacher", "student", "student in 8 bits", "base"
-"""The names of the pipelines that are compared; the student may stand there exported too."""
+"""The names of the pipelines that are compared; the student may stand there exported too.
+
+The base is the student before its first step; of a cross-encoder, the hits that it sorts.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +27,10 @@ class Lessons:
         n_queries: that were taught.
         n_labels: scores of the teacher.
         usd: its calls cost, and those that wrote queries.
-        teaching_s: seconds of the teacher's work, and of writing queries.
+        teaching_s: seconds of the teacher's work, and of writing queries, as it was here: what an
+            index or a cache held already is not in it.
         replayed: whether answers came from a cassette, so that it took less than they did.
-        training_s: seconds of the student's.
+        training_s: seconds of the student's steps, and of looks at the dev split.
         n_apart: queries that were kept apart.
         leaks: queries that were kept out, as they are like those, in a line each.
         notes: what there is to say of the teacher's answers, and how many times.

@@ -19,7 +19,7 @@ from limbeck.fingerprint import digest, fingerprint
 from limbeck.llm.model import CALL_FAILED
 from limbeck.meter import Meter, metered, note
 from limbeck.pipeline import Node, Pipeline
-from limbeck.progress import track
+from limbeck.progress import announcer, track
 from limbeck.training.asking import Asked
 from limbeck.training.extended import Extended
 from limbeck.training.folders import alone
@@ -55,32 +55,52 @@ def taught(lesson: Lesson, given: Asked, corpus: Corpus, out: Path) -> Labels:
         UsageError: the folder holds the labels of another lesson, or is in use; or the teacher
             reads fewer passages than it is given.
     """
-    lesson = _bound(lesson, corpus)
-    identity = _identity(lesson, given, corpus)
     with alone(out):
         labels = out / "labels"
-        if labels.is_dir():
-            return _found(labels, corpus, identity)
-        parts = out / "parts" / identity
-        ranges = _ranges(len(given.questions))
-        made = [
-            _part(lesson, given, corpus, places, parts / f"{places.start:08d}", identity)
-            for places in track(ranges, label="parts of the queries taught", total=len(ranges))
-        ]
+        found = Labels.load(labels, corpus) if labels.is_dir() else None
+        lesson = _bound(lesson, corpus)
+        identity = _identity(lesson, given, corpus)
+        if found is not None:
+            _require_identity(found, identity, labels)
+            announcer()(f"{labels} has the labels of this lesson")
+            return found
+        made = _parts(lesson, given, corpus, out / "parts" / identity, identity)
         whole = _with_queries(Labels.joined(made), given)
-        if not len(whole):
-            raise DataError(
-                f"a teacher must find what answers queries; of {len(given.questions):,} it finds "
-                "nothing for any; lower relevant, or raise depth"
-            )
-        if not len(whole.run.rows):
-            raise DataError(
-                "a teacher must score passages; it scored none of any query; look whether it knows "
-                "these queries and this corpus"
-            )
+        _require_labels(whole, len(given.questions))
         whole.save(labels)
         shutil.rmtree(out / "parts")
         return whole
+
+
+def _parts(
+    lesson: Lesson, given: Asked, corpus: Corpus, folder: Path, identity: str
+) -> list[Labels]:
+    """Return the labels of all queries, part by part; what an earlier attempt did is read."""
+    ranges = _ranges(len(given.questions))
+    folders = {places: folder / f"{places.start:08d}" for places in ranges}
+    missing = [places for places in ranges if not folders[places].is_dir()]
+    if len(missing) < len(ranges):
+        n_there = sum(len(places) for places in ranges) - sum(map(len, missing))
+        announcer()(f"teaching goes on: {n_there:,} of {len(given.questions):,} queries are taught")
+    for places in track(missing, label="parts of the queries taught", total=len(missing)):
+        _teach(lesson, given, places, corpus, identity).save(folders[places])
+    return [Labels.load(folders[places], corpus) for places in ranges]
+
+
+def _require_labels(whole: Labels, n_asked: int) -> None:
+    """Raise DataError where there is nothing to learn, with what was noted meanwhile."""
+    noted = "; ".join(message for message, _ in whole.origin.notes)
+    noted = f" (noted: {noted})" if noted else ""
+    if not len(whole):
+        raise DataError(
+            f"a teacher must find what answers queries; of {n_asked:,} it finds nothing for any"
+            f"{noted}; lower relevant, or raise depth"
+        )
+    if not len(whole.run.rows):
+        raise DataError(
+            f"a teacher must score passages; it scored none of any query{noted}; look whether it "
+            "knows these queries and this corpus"
+        )
 
 
 def _with_queries(labels: Labels, given: Asked) -> Labels:
@@ -122,26 +142,20 @@ def _identity(lesson: Lesson, given: Asked, corpus: Corpus) -> str:
     return digest(corpus.fingerprint, fingerprint([nodes, how, told]))
 
 
-def _found(folder: Path, corpus: Corpus, identity: str) -> Labels:
-    found = Labels.load(folder, corpus)
+def _require_identity(found: Labels, identity: str, folder: Path) -> None:
     if found.identity != identity:
         raise UsageError(
             f"{folder} must be free, or hold the labels of this lesson; it holds those of another; "
             "give another folder, or remove it"
         )
-    return found
 
 
 def _ranges(n: int) -> list[range]:
     return [range(start, min(start + _TOGETHER, n)) for start in range(0, n, _TOGETHER)]
 
 
-def _part(
-    lesson: Lesson, given: Asked, corpus: Corpus, places: range, folder: Path, identity: str
-) -> Labels:
-    """Return the labels of some queries, asked for now or in an earlier attempt."""
-    if folder.is_dir():
-        return Labels.load(folder, corpus)
+def _teach(lesson: Lesson, given: Asked, places: range, corpus: Corpus, identity: str) -> Labels:
+    """Return the labels of some queries, asked for now."""
     questions = given.questions[places.start : places.stop]
     began = time.perf_counter()
     with metered() as meter:
@@ -154,14 +168,14 @@ def _part(
         if n_unlabelled := int((np.diff(run.bounds)[known] == 0).sum()):
             note("query without labels: the teacher scored none of its passages", n_unlabelled)
     origin = Origin(
-        lesson.teacher.name,
+        lesson.title or lesson.teacher.name,
         lesson.teacher.fingerprint,
         *_named(lesson.teacher),
         meter.usage,
         time.perf_counter() - began,
         tuple(meter.notes.items()),
     )
-    made = Labels(
+    return Labels(
         tuple(question.query for question in questions),
         given.sources[places.start : places.stop],
         positives,
@@ -169,8 +183,6 @@ def _part(
         origin,
         identity,
     ).part(known)
-    made.save(folder)
-    return made
 
 
 def _require_answers(lesson: Lesson, meter: Meter) -> None:

@@ -103,7 +103,9 @@ def test_a_pipeline_is_distilled_and_what_the_student_keeps_is_told(spec, folder
     page = (tmp_path / "retention.html").read_text()
     assert f"keeps {100 * card['retention']:.1f} % of its teacher's nDCG@10" in page
     assert "1 queries were kept out" in page
-    assert (tmp_path / "report" / "report.json").is_file()
+    reproduce = json.loads((tmp_path / "report" / "report.json").read_text())["reproduce"]
+    assert reproduce["command"].startswith(f"limbeck distill {spec} --data")
+    assert reproduce["spec"] == SPEC
 
     student = Spec.load(tmp_path / "spec.yaml").pipelines["slow"].bind(Corpus.load(folder))
     dataset = Dataset.load(folder, "dev")
@@ -175,7 +177,10 @@ def test_other_kinds_of_students_stand_in_too(spec, folder, tmp_path, kind):
         (["teach.depth=0"], "depth must be 1 or more"),
         (["teach.apart=[]"], "split that is measured on must be kept apart"),
         (["train.data.dev=dev"], "must not choose the weights; 'dev' is also train.data.dev"),
-        (["train.objective={adam: {}}"], "the labels hold none"),
+        (["train.objective={adam: {}}"], "adam must have dark examples; the lesson makes none"),
+        (["train.objective={distil: {by: margin-mse, tau: 0.1}}"], "give scale, or take kl"),
+        (["train.data.dev=0.5", "teach.queries=[titles]"], "the lesson has none of a split"),
+        (["train.data.labels=labels"], "leave it out, or learn from these alone"),
         (["train.model={cross-encoder: {base: model}}"], "must train a model of the kind dense"),
         (["teach={teacher: slow, dark: {}}"], "give candidates"),
         (

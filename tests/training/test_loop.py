@@ -21,7 +21,7 @@ from limbeck.errors import DataError, TrainingError, UsageError
 from limbeck.meter import metered
 from limbeck.progress import listening
 from limbeck.retrieval.bm25 import BM25
-from limbeck.training import checkpoint, finishing, folders, loop, preparing
+from limbeck.training import checkpoint, folders, loop, preparing, saving
 from limbeck.training.loop import train
 from limbeck.training.objectives.ance import ANCE
 from limbeck.training.objectives.colbert import ColBERT
@@ -722,8 +722,8 @@ def test_a_compiled_run_trains_the_same_and_leaves_nothing_in_the_model(
         "compile",
         lambda forward, dynamic: compiled.append(dynamic) or compiler(forward, dynamic=dynamic),
     )
-    real = finishing._plain
-    monkeypatch.setattr(finishing, "_plain", lambda job: plain.append(real(job)) or plain[-1])
+    real = saving._plain
+    monkeypatch.setattr(saving, "_plain", lambda *given: plain.append(real(*given)) or plain[-1])
     model = DenseStudent(base=str(base), normalise=True, dropout=0.0)
     for name in ("plain", "compiled"):
         train(recipe(base, model=model, compiled=name != "plain"), folder, tmp_path / name)

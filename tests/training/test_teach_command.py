@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,11 @@ def test_check_says_what_teaching_may_cost(spec, capsys):
     assert "teach, its made queries: at most 4 LLM calls" in out
     told = json.loads(run(capsys, "check", spec, "--queries", 7, "--json")[1])["teach"]
     assert (told["calls"], told["writing_1000_documents"]["calls"]) == (35, 4)
+    stated = SPEC.replace("{written: {", "{written: {n: 4, ")
+    spec.write_text(stated)
+    said = run(capsys, "check", spec)[1]
+    assert "teach is sound: about 35 LLM calls" in said, "of three queries and four, not of 1,000"
+    assert "for 7 queries" in said
 
 
 def test_what_checks_made_queries_is_counted(tmp_path, capsys):
@@ -64,12 +70,40 @@ def test_check_finds_what_is_wrong_in_a_lesson_once(spec, capsys):
     assert "teach.teacher" in err
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("objective", "queries", "why"),
+    [
+        ("{adam: {}}", "split", "train.objective: adam must have dark examples"),
+        ("{distil: {by: margin-mse}}", "split", "labels of the kind grade are on one of their own"),
+        ("{distil: {}}", "titles", "train.data.dev: a share of the queries"),
+    ],
+)
+def test_check_finds_what_a_recipe_cannot_learn(spec, capsys, objective, queries, why):
+    """It was found when the teacher had been asked, and paid."""
+    pytest.importorskip("torch", reason="the extra torch is not installed")
+    train = (
+        f"train: {{objective: {objective}, model: {{dense: {{base: minilm}}}}, steps: 20, "
+        "data: {dev: 0.1}, negatives: {n: 3}, optimiser: {warm_up: 0}}\n"
+    )
+    spec.write_text(re.sub("queries: .*", f"queries: [{queries}]", SPEC) + train)
+    status, _, err = run(capsys, "check", spec)
+    assert status == 1
+    assert why in err
+    sound = spec.read_text().replace(objective, "{distil: {}}").replace("[titles]", "[split]")
+    spec.write_text(sound)
+    status, out, _ = run(capsys, "check", spec)
+    assert status == 0
+    assert "train is sound: distil trains a model of the kind dense, from minilm" in out
+
+
 def test_what_an_llm_answered_is_kept_below_out(spec, folder, tmp_path, capsys):
     """It stands in no pipeline, and yet its cassette is made, and closed in the end."""
     out = tmp_path / "out"
     status, said, err = run(capsys, "teach", spec, "--data", folder, "--out", out)
     assert (status, err) == (0, "")
     assert "labels of 7 queries, kind grade" in said
+    assert "Labels by pointwise" in (out / "labels.html").read_text()
     assert {path.name for path in (out / "tapes").glob("*.jsonl")} == {
         "judge.jsonl",
         "writer.jsonl",
@@ -107,7 +141,9 @@ def test_agreement_with_people_is_told(folder, tmp_path, capsys):
     assert not (tmp_path / "other").exists(), "nobody was asked for nothing"
     told = json.loads(run(capsys, *given, "--at", 1, "--labels-at", 2, "--json")[1])["agreement"]
     assert told["share"] == 1.0
-    assert "Agreement with people" in (tmp_path / "out" / "labels.html").read_text()
+    page = (tmp_path / "out" / "labels.html").read_text()
+    assert "Agreement with people" in page
+    assert "Labels by said" in page, "by its name in the spec"
 
 
 LESSON = """

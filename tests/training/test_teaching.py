@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -16,12 +16,13 @@ from limbeck.agents.doc2query import Doc2Query
 from limbeck.agents.pairwise import Pairwise
 from limbeck.agents.pointwise import Pointwise
 from limbeck.corpus import Corpus
-from limbeck.errors import CheckError, DataError, LLMError, UsageError
+from limbeck.errors import ArtifactError, CheckError, DataError, LLMError, UsageError
 from limbeck.eval.datasets import Dataset
 from limbeck.llm.model import LLM
 from limbeck.llm.request import Failed
 from limbeck.meter import Usage, charge, note
 from limbeck.pipeline import Reranker
+from limbeck.progress import listening
 from limbeck.retrieval.bm25 import BM25
 from limbeck.retrieval.cutoff import Cutoff
 from limbeck.retrieval.expansion import Expander, Written
@@ -64,6 +65,17 @@ class Teacher(Scorer):
             texts = [run.corpus.document(row).text.split() for row in run.rows[where].tolist()]
             made[where] = [words.count(topic) - 0.01 * words.count("[MASK]") for words in texts]
         return made
+
+
+@dataclass(frozen=True)
+class Binds(BM25):
+    """Candidates that call a function when they are bound."""
+
+    then: Callable[..., None] = field(default=print, compare=False)
+
+    def bind(self, corpus):
+        self.then(corpus)
+        return super().bind(corpus)
 
 
 def lesson(**given) -> Lesson:
@@ -132,7 +144,9 @@ def test_of_a_log_the_teacher_says_what_answers_a_query(folder, tmp_path):
     all_of = made(folder, tmp_path / "all", dataclasses.replace(asking, relevant=0.0))
     assert len(all_of.positives[0]) == 5
     assert set(all_of.positives[0]) == set(labels.run.rows.tolist())
-    with pytest.raises(DataError, match="of 2 it finds nothing for any; lower relevant"):
+    with pytest.raises(
+        DataError, match=r"of 2 it finds nothing for any .noted: .*; lower relevant"
+    ):
         made(folder, tmp_path / "none", dataclasses.replace(asking, relevant=2.0))
     examples = Examples.taught(all_of, folder)
     assert examples.queries == labels.queries
@@ -213,6 +227,13 @@ def test_labels_of_nothing_are_refused(folder, tmp_path):
         made(folder, tmp_path / "out", asking)
 
 
+def test_why_nothing_was_labelled_is_told(folder, tmp_path):
+    llm = LLM("scripted:x", replies=("No idea.",))
+    mute = lesson(teacher=Pointwise(llm, method="graded", read="text"), queries=(Split(n=2),))
+    with pytest.raises(DataError, match=r"none of any query .noted: .*a hit kept its rank"):
+        made(folder, tmp_path / "out", mute)
+
+
 def test_who_knows_what_answers_a_query_is_heard_before_a_log(folder, tmp_path):
     train = Dataset.load(folder, "train").queries
     same = log(tmp_path)
@@ -274,18 +295,52 @@ def test_nothing_is_asked_twice(folder, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         made(folder, tmp_path / "cut", lesson(teacher=teacher))
     assert len(teacher.seen) == 30
-    again = made(folder, tmp_path / "cut", lesson(teacher=teacher))
-    assert len(teacher.seen) == 30 + TAUGHT - 20, "two parts of ten were kept"
-    assert again.digest == whole.digest
-    third = made(folder, tmp_path / "cut", lesson(teacher=teacher))
+    told, steps = [], []
+    with listening(lambda _, done, total, __: steps.append((done, total)), told.append):
+        again = made(folder, tmp_path / "cut", lesson(teacher=teacher))
+        assert len(teacher.seen) == 30 + TAUGHT - 20, "two parts of ten were kept"
+        assert again.digest == whole.digest
+        third = made(folder, tmp_path / "cut", lesson(teacher=teacher))
     assert len(teacher.seen) == 10 + TAUGHT
     assert third.digest == whole.digest
+    assert told == [
+        f"teaching goes on: 20 of {TAUGHT} queries are taught",
+        f"{tmp_path / 'cut' / 'labels'} has the labels of this lesson",
+    ]
+    assert steps == [(done, 3) for done in range(4)], "the time left is that of the three parts"
 
 
 def test_a_folder_is_one_lessons(folder, tmp_path):
     made(folder, tmp_path)
     with pytest.raises(UsageError, match="holds those of another"):
         made(folder, tmp_path, lesson(depth=6))
+
+
+def test_before_labels_of_another_lesson_nobody_is_asked(folder, tmp_path):
+    """Queries were written, and a corpus encoded, before the folder was looked at."""
+    made(folder, tmp_path / "out")
+    calls = []
+    llm = LLM.scripted(lambda messages, sample: calls.append(messages) or "ask me")
+    writing = lesson(queries=(WrittenQueries(of=Doc2Query(llm, n=1), documents=2),))
+    with pytest.raises(UsageError, match="holds those of another; give another folder"):
+        asked(writing, folder, Corpus.load(folder), tmp_path / "out")
+    assert calls == []
+    bigger = tmp_path / "bigger"
+    shutil.copytree(folder, bigger)
+    with (bigger / "corpus.jsonl").open("a") as corpus:
+        corpus.write('{"_id": "one-more", "text": "tell"}\n')
+
+    def refused(*_):
+        raise AssertionError("labels of another corpus were there to see")
+
+    unbound = lesson(candidates=Binds(k=60, then=refused))
+    with pytest.raises(ArtifactError, match="give another folder, or remove it and teach again"):
+        made(bigger, tmp_path / "out", unbound)
+
+
+def test_the_collection_is_no_folder_for_labels(folder):
+    with pytest.raises(UsageError, match="it is the collection that is read; give another one"):
+        asked(lesson(), folder, Corpus.load(folder), folder)
 
 
 def test_what_is_like_a_query_kept_apart_is_not_taught(folder, tmp_path):

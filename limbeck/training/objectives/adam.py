@@ -115,6 +115,11 @@ class Adam(Progress, Distil):
         self._dark: NDArray[np.int64] = np.zeros((0, 0), dtype=np.int64)
         self._sure: NDArray[np.float64] = np.zeros(0)
 
+    @property
+    def learns_dark(self) -> bool:
+        """Unless it is told to do without."""
+        return self.dark
+
     def begin(self, examples: Examples, batches: Iterable[Batch], n_steps: int) -> None:
         """Take the dark examples, fit the temperature, and see how sure the teacher is.
 

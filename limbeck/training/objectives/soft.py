@@ -101,12 +101,13 @@ class SoftLabels(Objective):
                 "which `limbeck teach` writes"
             )
         self._labels = examples.labels
-        self._check_kind(self._labels.run.kind)
+        self.check_labels(self._labels.run.kind)
         if self.by in _BY_SOFTMAX:
             told, where = self._looked_at(list(batches))
             self._tau = self.teacher_tau or fitted_tau(told, where, entropy=self.entropy)
 
-    def _check_kind(self, kind: str) -> None:
+    def check_labels(self, kind: str) -> None:
+        """Refuse margins of an order, and those on a scale that the student does not have."""
         if self.by != "margin-mse":
             return
         if kind in RANKS:
