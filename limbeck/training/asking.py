@@ -17,6 +17,7 @@ from limbeck.errors import DataError, UsageError
 from limbeck.eval.datasets import Dataset
 from limbeck.fingerprint import digest, fingerprint
 from limbeck.meter import Usage, metered
+from limbeck.training.labels import of_another_lesson
 from limbeck.training.leaks import Leak, LeakGuard
 from limbeck.training.lesson import Lesson
 from limbeck.training.questions import Question, Source
@@ -124,7 +125,8 @@ def _given(
         return _made(source, lesson, folder, corpus)
     place = out / "questions" / digest(corpus.fingerprint, fingerprint([source, lesson.seed]))
     if not place.is_dir():
-        _require_unlabelled(out)
+        if (out / "labels").is_dir():
+            raise of_another_lesson(out / "labels")
         made = _made(source, lesson, folder, corpus)
         lines = [
             [each.query.query_id, each.query.text, each.positives.tolist()]
@@ -140,15 +142,6 @@ def _given(
         for query_id, text, rows in held.lines("questions")
     ]
     return _Given(questions, Usage(**held.parameters["usage"]), held.parameters["seconds"])
-
-
-def _require_unlabelled(out: Path) -> None:
-    """Raise UsageError where there are labels: what a lesson has to write first is not theirs."""
-    if (out / "labels").is_dir():
-        raise UsageError(
-            f"{out / 'labels'} must be free, or hold the labels of this lesson; it holds those of "
-            "another; give another folder, or remove it"
-        )
 
 
 def _made(source: Source, lesson: Lesson, folder: Path, corpus: Corpus) -> _Given:

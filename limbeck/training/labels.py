@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -17,13 +18,13 @@ from numpy.typing import NDArray
 
 from limbeck.artifact import Artifact, write_artifact
 from limbeck.corpus import Corpus
-from limbeck.errors import ArtifactError
+from limbeck.errors import ArtifactError, UsageError
 from limbeck.fingerprint import digest
 from limbeck.meter import Usage
 from limbeck.training.extended import Extended
 from limbeck.types import Document, Documents, Query, Run
 
-__all__ = ["FROM_SPLIT", "Labels", "Origin"]
+__all__ = ["FROM_SPLIT", "Labels", "Origin", "of_another_lesson"]
 
 FROM_SPLIT = "split"
 """The source of queries that people judged: those of a split of the collection."""
@@ -272,6 +273,14 @@ class Labels:
                 bounds=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             ),
         )
+
+
+def of_another_lesson(folder: Path) -> UsageError:
+    """Return the error of a lesson that finds other labels where its own should be."""
+    return UsageError(
+        f"{folder} must be free, or hold the labels of this lesson; it holds those of another; "
+        "give another folder, or remove it"
+    )
 
 
 def _renumbered(parts: Sequence[Labels]) -> Iterator[NDArray[np.int64]]:

@@ -23,7 +23,7 @@ from limbeck.progress import announcer, track
 from limbeck.training.asking import Asked
 from limbeck.training.extended import Extended
 from limbeck.training.folders import alone
-from limbeck.training.labels import Labels, Origin
+from limbeck.training.labels import Labels, Origin, of_another_lesson
 from limbeck.training.lesson import Lesson
 from limbeck.training.questions import Question
 from limbeck.types import Document, Query, Run
@@ -61,7 +61,8 @@ def taught(lesson: Lesson, given: Asked, corpus: Corpus, out: Path) -> Labels:
         lesson = _bound(lesson, corpus)
         identity = _identity(lesson, given, corpus)
         if found is not None:
-            _require_identity(found, identity, labels)
+            if found.identity != identity:
+                raise of_another_lesson(labels)
             announcer()(f"{labels} has the labels of this lesson")
             return found
         made = _parts(lesson, given, corpus, out / "parts" / identity, identity)
@@ -140,14 +141,6 @@ def _identity(lesson: Lesson, given: Asked, corpus: Corpus) -> str:
     nodes = [lesson.teacher.fingerprint, lesson.candidates and lesson.candidates.fingerprint]
     how = [lesson.hits, lesson.relevant, lesson.dark, lesson.seed]
     return digest(corpus.fingerprint, fingerprint([nodes, how, told]))
-
-
-def _require_identity(found: Labels, identity: str, folder: Path) -> None:
-    if found.identity != identity:
-        raise UsageError(
-            f"{folder} must be free, or hold the labels of this lesson; it holds those of another; "
-            "give another folder, or remove it"
-        )
 
 
 def _ranges(n: int) -> list[range]:
