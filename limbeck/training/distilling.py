@@ -77,6 +77,7 @@ def distilled(
     Raises:
         LimbeckError: a step cannot be done, or a pipeline cannot be measured.
     """
+    _require_match(lesson, recipe)
     corpus = Corpus.load(folder)
     dataset = Dataset.load(folder, split, corpus=corpus)
     if split not in lesson.apart:
@@ -84,7 +85,6 @@ def distilled(
             f"the split that is measured on must be kept apart; {split!r} is not among "
             f"{', '.join(lesson.apart) or 'none'}; name it under teach.apart"
         )
-    _require_match(lesson, recipe)
     lesson = _apart_from_dev(lesson, recipe.data.dev, split)
     given = asked(lesson, folder, corpus, out)
     labels = taught(lesson, given, corpus, out)
@@ -111,7 +111,7 @@ def _require_match(lesson: Lesson, recipe: Recipe) -> None:
             f"{recipe.data.labels} as train.data.labels besides; leave it out, or learn from these "
             "alone with `limbeck train`"
         )
-    if problems := (*lesson.problems(), *mismatches(lesson, recipe)):
+    if problems := mismatches(lesson, recipe):
         raise CheckError(problems)
 
 

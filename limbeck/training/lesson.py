@@ -107,8 +107,7 @@ class Lesson:
     @property
     def kind(self) -> str | None:
         """The score kind of the labels, known without loading anything; None where it is not."""
-        given = Given() if self.candidates is None else Given("given")
-        return self.teacher.examine(given, "teacher", []).kind
+        return self.teacher.examine(self._shown([]), "teach.teacher", []).kind
 
     @property
     def n_queries(self) -> int | None:
@@ -159,13 +158,17 @@ class Lesson:
     def problems(self) -> tuple[Problem, ...]:
         """Return every finding of the static check."""
         problems: list[Problem] = []
-        given = Given()
-        if self.candidates is not None:
-            given = self.candidates.examine(given, "teach.candidates", problems)
-        self.teacher.examine(given, "teach.teacher", problems)
+        self.teacher.examine(self._shown(problems), "teach.teacher", problems)
         for number, source in enumerate(self.queries):
             source.examine(f"teach.queries[{number}]", problems)
         return tuple(problems)
+
+    def _shown(self, problems: list[Problem]) -> Given:
+        """Return what a teacher is given: of candidates the order alone."""
+        if self.candidates is None:
+            return Given()
+        found = self.candidates.examine(Given(), "teach.candidates", problems)
+        return dataclasses.replace(found, kind=found.kind and "rank")
 
     def _check_teacher(self) -> None:
         """Raise UsageError unless the teacher begins where it is asked to."""

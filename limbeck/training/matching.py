@@ -40,10 +40,11 @@ def _of_dark(lesson: Lesson, recipe: Recipe) -> Iterator[Problem]:
 
 
 def _of_scores(lesson: Lesson, recipe: Recipe) -> Iterator[Problem]:
-    if lesson.kind is None:
+    kind = lesson.kind
+    if kind is None:
         return
     try:
-        recipe.objective.check_labels(lesson.kind)
+        recipe.objective.check_labels(kind)
     except UsageError as error:
         yield Problem("train.objective", str(error), "")
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
@@ -24,9 +25,11 @@ from limbeck.spec.spec import Spec
 from limbeck.training.distilling import with_student
 from limbeck.training.lesson import Lesson
 from limbeck.training.loop import train
+from limbeck.training.networks import Computing, network
 from limbeck.training.objectives.dpr import DPR
 from limbeck.training.optimisers import Optimising
 from limbeck.training.recipe import BatchSize, Data, Recipe
+from limbeck.training.searching import searched
 from limbeck.training.students import DenseStudent
 from tests.training import world
 
@@ -103,6 +106,18 @@ def test_a_pipeline_is_distilled_and_what_the_student_keeps_is_told(spec, folder
     page = (tmp_path / "retention.html").read_text()
     assert f"keeps {100 * card['retention']:.1f} % of its teacher's nDCG@10" in page
     assert "1 queries were kept out" in page
+    modules = json.loads((tmp_path / "base" / "modules.json").read_text())
+    assert modules[-1]["type"].endswith("Normalize"), "the base is as the recipe makes it"
+    base = DenseStudent(base=str(spec.parent / "model"), normalise=True)
+    held = network(base.load(), Computing("fp32", 4096, packed=True), frozen=True)
+    dataset = Dataset.load(folder, "dev")
+    held.read(dataset.corpus, dataset.queries)
+    places, ids = np.arange(len(dataset.queries)), [q.query_id for q in dataset.queries]
+    before = searched(
+        held, places, ids, np.arange(len(dataset.corpus)), k=1000, corpus=dataset.corpus
+    )
+    untaught = evaluate(before, dataset.qrels, ("nDCG@10",)).means()["nDCG@10"]
+    assert scores["base"] == pytest.approx(untaught, abs=1e-6), "and it has learned nothing"
     reproduce = json.loads((tmp_path / "report" / "report.json").read_text())["reproduce"]
     assert reproduce["command"].startswith(f"limbeck distill {spec} --data")
     assert reproduce["spec"] == SPEC

@@ -220,6 +220,18 @@ def test_inside_a_pipeline_an_llm_leaves_all_hits_to_what_comes_next(folder, tmp
         assert np.diff(labels.run.bounds).tolist() == [n_labels] * 2
 
 
+def test_the_kind_of_labels_is_known_before_anybody_is_asked(folder, tmp_path):
+    """Of a teacher that keeps the kind that it is given, it is not that of the candidates."""
+    llm = LLM("scripted:x", replies=("The grade is 1",))
+    graded = Pointwise(llm, method="graded", read="text")
+    teachers = [(Cutoff(drop=1.0), BM25(k=5)), (graded, BM25(k=5)), (BM25(k=5), None)]
+    for place, (teacher, candidates) in enumerate(teachers):
+        asking = lesson(teacher=teacher, candidates=candidates, queries=(Split(n=2),))
+        assert made(folder, tmp_path / str(place), asking).run.kind == asking.kind
+    (problem,) = lesson(teacher=Cutoff(share=0.1)).problems()
+    assert "rank scores may be" in problem.message, "it was sound, and refused when it was asked"
+
+
 def test_labels_of_nothing_are_refused(folder, tmp_path):
     (tmp_path / "other.qrels").write_text(f"nobody 0 {Corpus.load(folder).doc_ids[0]} 1\n")
     asking = lesson(teacher=RecordedRun(tmp_path / "other.qrels"), candidates=None)
