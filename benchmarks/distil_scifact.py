@@ -4,16 +4,18 @@
 
 FOLDER is scifact in BEIR's layout. The teacher is the linear hybrid of BM25 and MiniLM, .7 of it,
 and .3 of MaxSim over MiniLM's token states of its first 100; the student is MiniLM. What is taught:
-training claims, of which those that are like a test claim are left out. Beside it stands the same
-student without the teacher's term, of people's labels alone. Settings were chosen on quarters of
-the training claims, held out, another one a seed (--held-out); the test split is read once for each
-model. Beside each score stands that of the claims that ask for documents which no training claim
-asks for ("new"): one third of them.
+training claims, of which those that are like a test claim are left out. Beside it stand the same
+student without the teacher's term, of people's labels alone; and one of the teacher alone, to whom
+the claims are a log that nobody has labelled: its first hit is the positive. Settings were chosen
+on quarters of the training claims, held out, another one a seed (--held-out); the test split is
+read once for each model. Beside each score stands that of the claims that ask for documents which
+no training claim asks for ("new"): one third of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from train_scifact import asks_for_new
@@ -30,7 +32,7 @@ from limbeck.training.objective import Objective
 from limbeck.training.objectives.adam import Adam, Pace
 from limbeck.training.objectives.dpr import DPR
 from limbeck.training.optimisers import Optimising
-from limbeck.training.questions import SOURCES
+from limbeck.training.questions import SOURCES, Log
 from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe
 from limbeck.training.students import DenseStudent
 from limbeck.training.teaching import taught
@@ -40,6 +42,8 @@ _HELD_OUT = 0.25
 _TOKENS = 256
 _TAU = 0.05
 _BY_HAND = ("n", "batch", "epochs", "rate", "soft", "hard", "entropy", "share")
+
+BOTH, PEOPLE, ALONE = "student", "of people's labels", "of the teacher alone"
 
 
 def main() -> None:
@@ -61,22 +65,14 @@ def main() -> None:
             tell("teacher", teacher().bind(dataset.corpus).top(100)(dataset.queries), dataset)
             base = DenseStudent(base="minilm", document_tokens=_TOKENS)
             tell("base", run_of(base, dataset), dataset)
-        for name, objective in _objectives(options).items():
+        for name in options.only:
             out = options.out / _named(options, name, seed)
-            model = made(_recipe(options, objective, seed), options.folder, out)
+            recipe = _recipe(options, name, labels, seed)
+            model = made(recipe, options.folder, out)
             tell(name, run_of(DenseStudent(base=str(model)), dataset), dataset)
     print("\n| system | nDCG@10 | by seed | |\n|---|---|---|---|")
     for name, values in found.items():
         print(row(name, values, {}))
-
-
-def _objectives(options: argparse.Namespace) -> dict[str, Objective]:
-    """Return the method of each student by its name."""
-    pace = None if options.share is None else Pace(direction="fixed", share=options.share)
-    given = {name: getattr(options, name) for name in ("soft", "hard", "entropy")}
-    taught_too = Adam(tau=_TAU, dark=False, pace=pace, **given)
-    both: dict[str, Objective] = {"student": taught_too, "of people's labels": DPR(tau=_TAU)}
-    return {name: both[name] for name in options.only or both}
 
 
 def teacher() -> Fuse:
@@ -109,12 +105,15 @@ def _searched_for(options: argparse.Namespace, labels: Labels, seed: int) -> Dat
     return held_out
 
 
-def _recipe(options: argparse.Namespace, objective: Objective, seed: int) -> Recipe:
-    labels = options.out / _taught(options) / "labels"
+def _recipe(options: argparse.Namespace, name: str, labels: Labels, seed: int) -> Recipe:
+    dev = _HELD_OUT if options.held_out else None
+    data = Data(labels=options.out / _taught(options) / "labels", dev=dev)
+    if name == ALONE:
+        data = Data(labels=_of_a_log(options, labels, seed), dev=None)
     return Recipe(
-        objective=objective,
+        objective=_objective(options, name),
         model=DenseStudent(base="minilm", document_tokens=_TOKENS),
-        data=Data(labels=labels, dev=_HELD_OUT if options.held_out else None),
+        data=data,
         negatives=Negatives(n=options.n, depth=45, kept=20),
         batch=BatchSize(examples=options.batch),
         epochs=options.epochs,
@@ -123,6 +122,32 @@ def _recipe(options: argparse.Namespace, objective: Objective, seed: int) -> Rec
         save_every=10**6,
         seed=seed,
     )
+
+
+def _objective(options: argparse.Namespace, name: str) -> Objective:
+    """Return the method of a student."""
+    if name == PEOPLE:
+        return DPR(tau=_TAU)
+    pace = None if options.share is None else Pace(direction="fixed", share=options.share)
+    given = {each: getattr(options, each) for each in ("soft", "hard", "entropy")}
+    return Adam(tau=_TAU, dark=False, pace=pace, **given)
+
+
+def _of_a_log(options: argparse.Namespace, labels: Labels, seed: int) -> Path:
+    """Return the folder of labels of the same queries, of which nothing but their text is told."""
+    queries = labels.queries
+    out = options.out / "log"
+    if options.held_out:
+        queries = Examples.taught(labels, options.folder, dev=_HELD_OUT, seed=seed).queries
+        out = options.out / f"log-held-out-{seed}"
+    out.mkdir(parents=True, exist_ok=True)
+    log = out / "log.jsonl"
+    lines = (json.dumps({"_id": query.query_id, "text": query.text}) for query in queries)
+    log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lesson = Lesson(teacher=teacher(), queries=(Log(path=log),), depth=50)
+    corpus = labels.texts.corpus
+    taught(lesson, asked(lesson, options.folder, corpus), corpus, out)
+    return out / "labels"
 
 
 def _taught(options: argparse.Namespace) -> str:
@@ -143,7 +168,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="where labels and runs are written")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--held-out", action="store_true", help="test on a quarter of train")
-    parser.add_argument("--only", nargs="+", choices=("student", "of people's labels"))
+    students = [BOTH, PEOPLE, ALONE]
+    parser.add_argument("--only", nargs="+", choices=students, default=students)
     parser.add_argument("--queries", nargs="+", choices=("split", "titles", "sentences"))
     parser.add_argument("--made", type=int, help="so many titles, and so many sentences")
     parser.add_argument("--n", type=int, default=1, help="hard negatives of a query")
