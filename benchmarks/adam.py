@@ -1,8 +1,8 @@
-"""What dark examples are worth at equal cost: a small student of a cross-encoder.
+"""What dark examples are worth at equal cost: a small student of a ColBERT.
 
     python benchmarks/adam.py FOLDER OUT [--seeds 0 1 2] [--split test] [--only NAME ...]
 
-FOLDER is a BEIR collection with train, dev and test; `cross_taught` says who teaches whom. Each
+FOLDER is a BEIR collection with train, dev and test; `colbert_taught` says who teaches whom. Each
 student learns lists of twelve: a positive, seven hard negatives, and four more texts: dark examples
 of one kind or both, more hard negatives, which InfoNCE sees too or the teacher's term alone, or
 mixtures of vectors, which cost no encoding; beside them lists of eight, without the four. The
@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from cross_taught import DEPTH, TAU, Students, options_of
+from colbert_taught import DEPTH, TAU, Students, options_of
 from numpy.typing import NDArray
 from torch import Tensor
 from trained import row
@@ -42,8 +42,9 @@ _NEGATIVES, _MORE = 7, 4
 
 
 def main() -> None:
-    options = options_of(__doc__.split("\n")[0], _add_only)
-    students = Students(options, Dark(reinforced=_MORE, noisy=_MORE))
+    options = options_of(__doc__.split("\n")[0], _add_own)
+    dark = Dark(reinforced=_MORE, noisy=_MORE, masked=tuple(options.masked))
+    students = Students(options, dark)
     _write_parts(students.labels, options.out)
     found: dict[str, list[NDArray[np.float64]]] = {}
     for seed in options.seeds:
@@ -56,8 +57,10 @@ def main() -> None:
     _tell(found, options.split)
 
 
-def _add_only(parser: argparse.ArgumentParser) -> None:
+def _add_own(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS))
+    shares = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH")}
+    parser.add_argument("--masked", **shares, default=(0.3, 0.7), help="share of a noisy positive")
 
 
 def _write_parts(labels: Labels, out: Path) -> None:

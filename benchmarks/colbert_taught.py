@@ -1,8 +1,10 @@
-"""A small student of a cross-encoder, as `adam.py` and `distil_curves.py` need it.
+"""A small student of a ColBERT, as `adam.py` and `distil_curves.py` need it.
 
-A BERT-tiny is warmed up on BM25's negatives; its own hits are what a cross-encoder, made of MiniLM
-by the same training queries, is asked about. Training queries that are like one of dev or test are
-left out of all of it. Labels are made once and serve all students, which go on from the warm-up.
+A BERT-tiny is warmed up on BM25's negatives; its own hits are what a ColBERT, made of MiniLM by the
+same training queries, is asked about, and how well it puts them in order is printed first: who is
+no better than the student has nothing to teach. Training queries that are like one of dev or test
+are left out of all of it. Labels are made once and serve all students, which go on from the
+warm-up.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from trained import cross_encoder, guarded, made, run_of, scores, tiny
+from trained import colbert, guarded, made, run_of, scores, tiny
 
-from limbeck import BM25, CrossEncoder, Dense
+from limbeck import BM25, Dense, MaxSim
 from limbeck.corpus import Corpus
 from limbeck.eval.datasets import Dataset
 from limbeck.training.asking import asked
@@ -56,7 +58,6 @@ class Students:
         self.dataset = Dataset.load(options.folder, options.split)
         self._folder = guarded(options.folder, options.out / "collection")
         self.warm = self._warm_up()
-        print(f"warm-up: {self.searched(self.warm).mean():.4f}", flush=True)
         self.labels = self._labels(dark)
 
     def _warm_up(self) -> Path:
@@ -66,12 +67,21 @@ class Students:
         )
         return made(recipe, self._folder, self._options.out / "warm-up")
 
+    def _tell(self, teacher: MaxSim) -> None:
+        """Print how good the warm-up is, and the teacher's order of its first hits."""
+        first = run_of(self._student(self.warm), self.dataset, k=DEPTH)
+        order = teacher(self.dataset.queries, first)
+        found = [scores(run, self.dataset).mean() for run in (first, order)]
+        print(f"warm-up: {found[0]:.4f}, the teacher's order {found[1]:.4f}", flush=True)
+
     def _labels(self, dark: Dark | None) -> Labels:
         corpus = Corpus.load(self._folder)
         out = self._options.out / "teacher"
-        model = cross_encoder(self._folder, out, steps=200, max_tokens=96)
+        model = colbert(self._folder, out, tokens=self._options.tokens)
+        teacher = MaxSim(encoder=str(model), depth=200, arithmetic="bf16")
+        self._tell(teacher)
         lesson = Lesson(
-            teacher=CrossEncoder(model, depth=200, arithmetic="bf16"),
+            teacher=teacher,
             candidates=Dense(encoder=str(self.warm), k=100),
             queries=(Split(n=self._options.queries),),
             depth=DEPTH,
@@ -104,15 +114,18 @@ class Students:
 
     def searched(self, model: Path) -> NDArray[np.float64]:
         """Return nDCG@10 of each query over the whole corpus."""
-        student = DenseStudent(base=str(model), document_tokens=self._options.tokens)
-        return scores(run_of(student, self.dataset), self.dataset)
+        return scores(run_of(self._student(model), self.dataset), self.dataset)
+
+    def _student(self, base: str | Path) -> DenseStudent:
+        tokens = self._options.tokens
+        return DenseStudent(base=str(base), normalise=True, document_tokens=tokens)
 
     def _dense(
         self, base: str, objective: Any, negatives: Negatives, data: Data, *, seed: int = 0
     ) -> Recipe:
         return Recipe(
             objective=objective,
-            model=DenseStudent(base=base, normalise=True, document_tokens=self._options.tokens),
+            model=self._student(base),
             data=data,
             negatives=negatives,
             batch=BatchSize(examples=self._options.batch),
