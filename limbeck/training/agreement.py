@@ -80,7 +80,7 @@ def agreement(
     return Agreement(
         n=len(pairs),
         share=float((own == other).mean()),
-        kappa=_kappa(own.astype(np.int64), other.astype(np.int64)),
+        kappa=_kappa(own.astype(np.float64), other.astype(np.float64)),
         kappa_graded=_kappa_graded(said, judged),
         at=at,
         labels_at=labels_at,
@@ -96,20 +96,17 @@ def _require_reached(found: NDArray[np.float64], least: float, what: str) -> Non
 
 
 def _kappa_graded(said: NDArray[np.float64], judged: NDArray[np.float64]) -> float | None:
-    """Return the kappa of grades, counted from the lowest one; None where labels are none."""
+    """Return the kappa of grades; None where labels are none."""
     is_yes_or_no = said.max() <= 1 < judged.max()
     if is_yes_or_no or (said != np.rint(said)).any():
         return None
-    lowest = min(said.min(), judged.min())
-    return _kappa((said - lowest).astype(np.int64), (judged - lowest).astype(np.int64))
+    return _kappa(said, judged)
 
 
-def _kappa(said: NDArray[np.int64], judged: NDArray[np.int64]) -> float | None:
-    """Return Cohen's kappa with squared weights, which for two classes is the plain one."""
-    n = int(max(said.max(), judged.max())) + 1
-    seen = np.zeros((n, n))
-    np.add.at(seen, (said, judged), 1.0)
-    weights = (np.arange(n)[:, None] - np.arange(n)[None, :]) ** 2
-    by_chance = np.outer(seen.sum(axis=1), seen.sum(axis=0)) / len(said)
-    missed = (weights * by_chance).sum()
-    return float(1.0 - (weights * seen).sum() / missed) if missed else None
+def _kappa(said: NDArray[np.float64], judged: NDArray[np.float64]) -> float | None:
+    """Return Cohen's kappa with squared weights, which for two classes is the plain one.
+
+    By chance any label stands beside any grade; the mean of these squares follows from moments.
+    """
+    by_chance = said.var() + judged.var() + (said.mean() - judged.mean()) ** 2
+    return float(1.0 - ((said - judged) ** 2).mean() / by_chance) if by_chance else None

@@ -17,6 +17,7 @@ from limbeck.errors import DataError, UsageError
 from limbeck.eval.datasets import Dataset
 from limbeck.fingerprint import digest, fingerprint
 from limbeck.meter import Usage, metered
+from limbeck.training.folders import alone
 from limbeck.training.labels import of_another_lesson
 from limbeck.training.leaks import Leak, LeakGuard
 from limbeck.training.lesson import Lesson
@@ -64,7 +65,8 @@ def asked(lesson: Lesson, folder: Path, corpus: Corpus, out: Path | None = None)
         CheckError: the static check refuses teacher, candidates or sources.
         DataError: a source gives none, two have an id for different queries, all leak, or a split
             that is kept apart is not there.
-        UsageError: examples that are shown to an LLM leak, or `out` is the collection's folder.
+        UsageError: examples that are shown to an LLM leak, or `out` is the collection's folder,
+            or another process writes queries there.
     """
     if out is not None and out.resolve() == folder.resolve():
         raise UsageError(
@@ -124,24 +126,25 @@ def _given(
     if out is None or not source.costs:
         return _made(source, lesson, folder, corpus)
     place = out / "questions" / digest(corpus.fingerprint, fingerprint([source, lesson.seed]))
-    if not place.is_dir():
-        if (out / "labels").is_dir():
-            raise of_another_lesson(out / "labels")
-        made = _made(source, lesson, folder, corpus)
-        lines = [
-            [each.query.query_id, each.query.text, each.positives.tolist()]
-            for each in made.questions
-        ]
-        cost = {"usage": dataclasses.asdict(made.usage), "seconds": made.seconds}
-        write_artifact(
-            place, kind=_QUESTIONS, version=2, parameters=cost, lines={"questions": lines}
-        )
+    with alone(out):
+        if not place.is_dir():
+            if (out / "labels").is_dir():
+                raise of_another_lesson(out / "labels")
+            _keep(_made(source, lesson, folder, corpus), place)
     held = Artifact.load(place, kind=_QUESTIONS, version=2)
     questions = [
         Question(Query(query_id, text), np.array(rows, dtype=np.int64))
         for query_id, text, rows in held.lines("questions")
     ]
     return _Given(questions, Usage(**held.parameters["usage"]), held.parameters["seconds"])
+
+
+def _keep(made: _Given, place: Path) -> None:
+    lines = [
+        [each.query.query_id, each.query.text, each.positives.tolist()] for each in made.questions
+    ]
+    cost = {"usage": dataclasses.asdict(made.usage), "seconds": made.seconds}
+    write_artifact(place, kind=_QUESTIONS, version=2, parameters=cost, lines={"questions": lines})
 
 
 def _made(source: Source, lesson: Lesson, folder: Path, corpus: Corpus) -> _Given:

@@ -1,7 +1,7 @@
 """Dark examples: texts of moderate relevance, made from a positive and from hard negatives.
 
-Paper: Tao et al., ADAM, "Adaptive Dark Examples for Dense Retrieval via Self-Distillation",
-arXiv 2212.10192. Of the paper only the abstracts could be read. They state that a teacher tells a
+Paper: Tao et al., "ADAM: Dense Retrieval Distillation with Adaptive Dark Examples", arXiv
+2212.10192. Of the paper only the abstracts could be read. They state that a teacher tells a
 positive from hard negatives too easily for its soft labels to teach much, and that passages of
 moderate relevance are made in discrete space, by strengthening negatives with the positive (mixing
 up) and by masking positives. All else is our reading: the shares, where spans come from and go to,

@@ -36,6 +36,7 @@ from limbeck.training.teaching import taught
 
 __all__ = ["distilled", "student_node", "with_student"]
 
+_TRAINING = "training"
 _MEASURES = ("nDCG@10", "R@100")
 _TAKEN = ("seconds", "dev_seconds")
 """What a run's log has of the time of steps and of looks at the dev split."""
@@ -89,7 +90,7 @@ def distilled(
     given = asked(lesson, folder, corpus, out)
     labels = taught(lesson, given, corpus, out)
     data = dataclasses.replace(recipe.data, labels=out / "labels")
-    training = out / "training"
+    training = out / _TRAINING
     model = train(dataclasses.replace(recipe, data=data), folder, training).model
     pipelines = _compared(lesson, recipe, model, out)
     report = Experiment(pipelines, [dataset], measures=_MEASURES, out=out / "report").run()
@@ -140,7 +141,7 @@ def _compared(lesson: Lesson, recipe: Recipe, model: Path, out: Path) -> dict[st
     held = {TEACHER: teacher, STUDENT: student_node(kind, str(model), lesson)}
     if kind == "dense" and (exported := _exported(model, out / "exported")):
         held[EXPORTED] = student_node(kind, str(exported), lesson)
-    return held | {BASE: _base(recipe, lesson, out / "base")}
+    return held | {BASE: _base(recipe, lesson, out / _TRAINING / "base")}
 
 
 def _exported(model: Path, out: Path) -> Path | None:
@@ -203,7 +204,8 @@ def _steps_of(teacher: Node, pipeline: Pipeline) -> slice | None:
 def _base(recipe: Recipe, lesson: Lesson, folder: Path) -> Node:
     """Return what the student was before its first step; of a cross-encoder, what it sorts.
 
-    It reads as the student does, to the same lengths, so that they differ by what was learned.
+    It reads as the student does, to the same lengths, so that they differ by what was learned. Its
+    folder lies in that of the run, which holds one recipe.
     """
     kind = recipe.model.name
     if kind == "cross-encoder":

@@ -49,6 +49,12 @@ def test_yes_and_no_have_no_kappa_with_grades():
     assert agreement({"a": {"1": 2, "2": 0, "3": 1}}, QRELS).kappa_graded is not None
 
 
+def test_whole_numbers_of_any_size_are_compared():
+    """A table of all grades up to the highest would have had a terabyte."""
+    found = agreement({"a": {"1": 400_000, "2": 0, "3": 1}}, QRELS)
+    assert found.kappa_graded == pytest.approx(_kappa_by_hand([400_000, 0, 1], [3, 0, 1]))
+
+
 @pytest.mark.parametrize(
     ("at", "labels_at", "told"),
     [

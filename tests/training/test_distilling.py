@@ -106,7 +106,7 @@ def test_a_pipeline_is_distilled_and_what_the_student_keeps_is_told(spec, folder
     page = (tmp_path / "retention.html").read_text()
     assert f"keeps {100 * card['retention']:.1f} % of its teacher's nDCG@10" in page
     assert "1 queries were kept out" in page
-    modules = json.loads((tmp_path / "base" / "modules.json").read_text())
+    modules = json.loads((tmp_path / "training" / "base" / "modules.json").read_text())
     assert modules[-1]["type"].endswith("Normalize"), "the base is as the recipe makes it"
     base = DenseStudent(base=str(spec.parent / "model"), normalise=True)
     held = network(base.load(), Computing("fp32", 4096, packed=True), frozen=True)
