@@ -51,13 +51,13 @@ def main() -> None:
     dark = Dark(reinforced=_MORE, noisy=_MORE, masked=tuple(options.masked))
     students = Students(options, dark)
     _write_parts(students.labels, options.out)
-    tau = certainty(students.labels)["tau"]
+    tau = options.teacher_tau or certainty(students.labels)["tau"]
     found: dict[str, list[NDArray[np.float64]]] = {}
     for seed in options.seeds:
         for name in options.only or VARIANTS:
             variant = VARIANTS[name]
             labels = options.out / variant.labels
-            objective = _at(variant.objective, tau)
+            objective = _at(variant.objective, tau, options.soft)
             each = students.taught(name, objective, variant.negatives, labels, seed)
             found.setdefault(name, []).append(each)
     _tell(found, options.split)
@@ -67,11 +67,13 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS))
     shares = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH")}
     parser.add_argument("--masked", **shares, default=(0.1, 0.4), help="share of a noisy positive")
+    parser.add_argument("--teacher-tau", type=float, help="the temperature, to try another one")
+    parser.add_argument("--soft", type=float, default=1.0, help="the weight of the teacher's term")
 
 
-def _at(objective: Objective, tau: float) -> Objective:
-    """Return a method of its own, with the temperature of the teacher if it has one."""
-    told = {"teacher_tau": tau} if isinstance(objective, SoftLabels) else {}
+def _at(objective: Objective, tau: float, soft: float) -> Objective:
+    """Return a method of its own; if it has a teacher, with its temperature and its weight."""
+    told = {"teacher_tau": tau, "soft": soft} if isinstance(objective, SoftLabels) else {}
     return dataclasses.replace(objective, **told)
 
 
